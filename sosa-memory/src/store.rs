@@ -1,0 +1,94 @@
+//! A store: what collections of one program are made from.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sosa::{Clock, Keyspace, Model};
+
+use crate::collection::MemoryCollection;
+use crate::table::Table;
+
+/// Makes a new, empty store whose collections live under this prefix.
+///
+/// ```
+/// use sosa_memory::sosa::Collection;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_memory::sosa::Result<()> {
+/// let store = sosa_memory::new("myapp");
+/// let people = store.collection("people");
+/// people.save("ada", &1815).await?;
+/// assert_eq!(store.collection::<i32>("people").load("ada").await?, Some(1815));
+/// # Ok(()) }
+/// ```
+pub fn new(prefix: impl Into<String>) -> Memory {
+    Memory { prefix: prefix.into(), clock: Clock::system(), limit: None, tables: Arc::default() }
+}
+
+/// A store in memory. A clone shares its data.
+///
+/// Two calls of [`new`] make two stores that share nothing, also under one prefix; what they hold
+/// ends with the program.
+#[derive(Clone)]
+pub struct Memory {
+    prefix: String,
+    clock: Clock,
+    limit: Option<usize>,
+    tables: Arc<Mutex<Tables>>,
+}
+
+/// The tables by the root of their keys and the type that they hold.
+type Tables = HashMap<(String, TypeId), Arc<dyn Any + Send + Sync>>;
+
+impl Memory {
+    /// Returns the same store under another prefix, whose collections are others.
+    #[must_use]
+    pub fn with_prefix(&self, prefix: impl Into<String>) -> Self {
+        Self { prefix: prefix.into(), ..self.clone() }
+    }
+
+    /// Takes the time from this clock; the system's is the default.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Lets each collection made from here on, with all its sub-collections, hold this many entries
+    /// at most; there is no limit by default, and then memory alone is the limit. A save of one more
+    /// fails with [`CapacityExceeded`](sosa::ErrorKind::CapacityExceeded); nothing that lives is
+    /// evicted.
+    #[must_use]
+    pub fn with_limit(mut self, entries: usize) -> Self {
+        self.limit = Some(entries);
+        self
+    }
+
+    /// Returns the collection of this name. Two calls with one name share their data.
+    ///
+    /// Values are held as they are and not encoded, so two types under one name are two
+    /// collections, where a store outside the program would mix them up.
+    pub fn collection<T: Model>(&self, name: &str) -> MemoryCollection<T> {
+        let keyspace = Keyspace::new(&self.prefix, name);
+        // A thread that panicked here left the map whole: it inserts in one step.
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = tables
+            .entry((keyspace.root().to_owned(), TypeId::of::<T>()))
+            .or_insert_with(|| Arc::new(Table::<T>::new()))
+            .clone()
+            .downcast()
+            .expect("a table is kept under its own type");
+        MemoryCollection::new(table, keyspace, self.clock.clone(), self.limit)
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { prefix, clock, limit, tables: _ } = self;
+        f.debug_struct("Memory")
+            .field("prefix", prefix)
+            .field("clock", clock)
+            .field("limit", limit)
+            .finish_non_exhaustive()
+    }
+}

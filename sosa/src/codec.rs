@@ -1,0 +1,96 @@
+//! How values become the bytes that a backend stores.
+
+use std::fmt;
+
+use crate::{Error, ErrorKind, Key, Model, Result};
+
+/// Turns values into bytes and back.
+///
+/// It sees the key, so that a codec may bind a value to its place: one that encrypts can
+/// authenticate the key, and a value that was moved elsewhere no longer decodes.
+///
+/// # Contract
+///
+/// `decode` of what `encode` made for the same key gives an equal value, and equal values should
+/// give equal bytes. Errors hold no id and no value.
+pub trait Codec<T>: fmt::Debug + Send + Sync + 'static {
+    /// Encodes a value.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Encode`] if the value has no encoding.
+    fn encode(&self, key: &Key<'_>, value: &T) -> Result<Vec<u8>>;
+
+    /// Decodes what is stored under the key.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Decode`] if the bytes are no value of this type.
+    fn decode(&self, key: &Key<'_>, bytes: &[u8]) -> Result<T>;
+}
+
+/// JSON by `serde_json`, the default: other programs read and write it.
+///
+/// ```
+/// use sosa::{Codec, Json, Keyspace};
+///
+/// let place = Keyspace::new("myapp", "scores");
+/// let key = place.key("ada")?;
+/// assert_eq!(Json.encode(&key, &vec![1, 2])?, b"[1,2]");
+/// let error = Codec::<u32>::decode(&Json, &key, b"\"a secret\"").unwrap_err();
+/// assert_eq!(error.to_string(), "the JSON has another type than asked (line 1, column 10)");
+/// # Ok::<(), sosa::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Json;
+
+impl<T: Model> Codec<T> for Json {
+    fn encode(&self, _key: &Key<'_>, value: &T) -> Result<Vec<u8>> {
+        serde_json::to_vec(value).map_err(|error| json_error(ErrorKind::Encode, &error))
+    }
+
+    fn decode(&self, _key: &Key<'_>, bytes: &[u8]) -> Result<T> {
+        serde_json::from_slice(bytes).map_err(|error| json_error(ErrorKind::Decode, &error))
+    }
+}
+
+/// Tells of a JSON error without its text, which may quote the value.
+///
+/// For codecs and models that use `serde_json` themselves.
+pub fn json_error(kind: ErrorKind, error: &serde_json::Error) -> Error {
+    use serde_json::error::Category;
+    let what = match error.classify() {
+        _ if kind == ErrorKind::Encode => "the value has no JSON form",
+        Category::Io => "the JSON could not be read",
+        Category::Syntax => "the JSON is malformed",
+        Category::Data => "the JSON has another type than asked",
+        Category::Eof => "the JSON ends early",
+    };
+    match error.line() {
+        0 => Error::new(kind, what),
+        line => Error::new(kind, format!("{what} (line {line}, column {})", error.column())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Keyspace;
+    use std::collections::BTreeMap;
+    use std::error::Error as _;
+
+    #[test]
+    fn errors_hold_no_value() {
+        let place = Keyspace::new("p", "n");
+        let key = place.key("id").unwrap();
+        for bytes in [&b"\"secret\""[..], b"{\"secret\":", b"secret", b""] {
+            let error = Codec::<u32>::decode(&Json, &key, bytes).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Decode);
+            assert!(!format!("{error} {error:?}").contains("secret"));
+            assert!(error.source().is_none());
+        }
+        let no_text_keys = BTreeMap::from([((1, 2), "secret".to_owned())]);
+        let error = Json.encode(&key, &no_text_keys).unwrap_err();
+        assert_eq!(error.to_string(), "the value has no JSON form");
+    }
+}

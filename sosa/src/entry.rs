@@ -1,0 +1,255 @@
+//! What comes back: an entry, its revision, and a page of entries.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer};
+use serde::ser::{Serialize, Serializer};
+
+use crate::{Cursor, Error, ErrorKind, Expiry, Result};
+
+/// A value together with what the store knows of it.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry<T> {
+    /// The value, a copy of what is stored.
+    pub value: T,
+    /// The state that was read, for a conditional save or destroy.
+    pub revision: Revision,
+    /// When the entry expires: `None` unless the options asked with `with_expiry()`, and then
+    /// [`Expiry::Never`] or [`Expiry::At`].
+    pub expiry: Option<Expiry>,
+}
+
+impl<T> Entry<T> {
+    /// Makes an entry whose expiry was not asked for.
+    pub fn new(value: T, revision: Revision) -> Self {
+        Self { value, revision, expiry: None }
+    }
+
+    /// Adds when the entry expires.
+    #[must_use]
+    pub fn with_expiry(mut self, expiry: Expiry) -> Self {
+        self.expiry = Some(expiry);
+        self
+    }
+}
+
+// By hand, so that a value never reaches a log by way of its entry.
+impl<T> fmt::Debug for Entry<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("revision", &self.revision).field("expiry", &self.expiry).finish_non_exhaustive()
+    }
+}
+
+/// The state of an entry that was read or written: up to 20 opaque bytes.
+///
+/// Pass it to [`Condition::Revision`](crate::Condition::Revision) to write only over that state. A
+/// backend may derive it from the content, so an entry that came back to an equal content may match
+/// again. Touching does not change it. It serializes as text, so that a program may hand it to a
+/// client, as an `ETag` for example, and take it back.
+///
+/// ```
+/// use sosa::Revision;
+///
+/// let revision = Revision::from(7_u64);
+/// assert_eq!(revision.to_string(), "0000000000000007");
+/// assert_eq!("0000000000000007".parse::<Revision>()?, revision);
+/// # Ok::<(), sosa::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Revision {
+    len: u8,
+    bytes: [u8; Self::MAX_LEN],
+}
+
+impl Revision {
+    /// The most bytes that a revision has.
+    pub const MAX_LEN: usize = 20;
+
+    /// Makes a revision of these bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidOption`] if there are more than [`Revision::MAX_LEN`].
+    pub fn new(bytes: &[u8]) -> Result<Self> {
+        let mut revision = Self { len: 0, bytes: [0; Self::MAX_LEN] };
+        let room = revision
+            .bytes
+            .get_mut(..bytes.len())
+            .ok_or_else(|| Error::new(ErrorKind::InvalidOption, "a revision has at most 20 bytes"))?;
+        room.copy_from_slice(bytes);
+        revision.len = bytes.len() as u8;
+        Ok(revision)
+    }
+
+    /// Returns the bytes, which mean something to the backend alone.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// For backends that count: the number in big-endian order.
+impl From<u64> for Revision {
+    fn from(count: u64) -> Self {
+        let mut bytes = [0; Self::MAX_LEN];
+        bytes[..8].copy_from_slice(&count.to_be_bytes());
+        Self { len: 8, bytes }
+    }
+}
+
+/// Writes the bytes in hexadecimal.
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+// It may be a hash of the value, and a short value can be guessed from that: `Debug` is for logs,
+// `Display` for those who mean it.
+impl fmt::Debug for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Revision(..)")
+    }
+}
+
+impl std::str::FromStr for Revision {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let invalid = || Error::new(ErrorKind::InvalidOption, "a revision is hexadecimal text");
+        let digits = text.as_bytes().chunks(2).map(|pair| match *pair {
+            [high, low] => hex_digit(high).zip(hex_digit(low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        });
+        Self::new(&digits.collect::<Option<Vec<u8>>>().ok_or_else(invalid)?)
+    }
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).map(|digit| digit as u8)
+}
+
+impl Serialize for Revision {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Revision {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// One page of a listing.
+///
+/// A page may hold fewer items than the limit, even none: only [`next`](Page::next) says whether
+/// there is more. To walk all pages, use [`CollectionExt::stream`](crate::CollectionExt::stream).
+#[must_use = "a page holds at most `limit` items: follow `next`, or use `stream`"]
+#[non_exhaustive]
+pub struct Page<T> {
+    /// The items, in the order of the listing.
+    pub items: Vec<Item<T>>,
+    /// Where the next page starts, or `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+/// One entry of a page.
+#[non_exhaustive]
+pub struct Item<T> {
+    /// The entry's id.
+    pub id: String,
+    /// The entry; its error, if what is stored could not be decoded; `None` if only ids were asked
+    /// for.
+    pub entry: Option<Result<Entry<T>>>,
+}
+
+impl<T> Page<T> {
+    /// Makes a page.
+    pub fn new(items: Vec<Item<T>>, next: Option<Cursor>) -> Self {
+        Self { items, next }
+    }
+
+    /// Returns the ids, in the order of the listing.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.items.iter().map(|item| item.id.as_str())
+    }
+
+    /// Returns the values that could be decoded; the others are left out.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.items.iter().filter_map(Item::value)
+    }
+
+    /// Turns the page into ids and values.
+    ///
+    /// # Errors
+    ///
+    /// The error of the first item that could not be decoded.
+    pub fn into_pairs(self) -> Result<Vec<(String, T)>> {
+        self.items.into_iter().filter_map(|Item { id, entry }| Some(entry?.map(|entry| (id, entry.value)))).collect()
+    }
+}
+
+impl<T> Item<T> {
+    /// Makes an item: an entry, or the error of one that could not be decoded.
+    pub fn new(id: impl Into<String>, entry: Result<Entry<T>>) -> Self {
+        Self { id: id.into(), entry: Some(entry) }
+    }
+
+    /// Makes an item for a listing of ids only.
+    pub fn id_only(id: impl Into<String>) -> Self {
+        Self { id: id.into(), entry: None }
+    }
+
+    /// Returns the value, if it was asked for and could be decoded.
+    pub fn value(&self) -> Option<&T> {
+        Some(&self.entry.as_ref()?.as_ref().ok()?.value)
+    }
+}
+
+// Neither ids nor values: in some collections an id is a secret.
+impl<T> fmt::Debug for Item<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Item").field("entry", &self.entry).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for Page<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Page").field("items", &self.items).field("next", &self.next).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn debug_shows_neither_ids_nor_values() {
+        let entry = Entry::new("the value", Revision::new(b"hash").unwrap());
+        let page = Page::new(vec![Item::new("the id", Ok(entry))], Some(Cursor::after("the id")));
+        let shown = format!("{page:?}");
+        for secret in ["the id", "the value", "68617368"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+    }
+
+    #[test]
+    fn malformed_revisions_are_refused() {
+        for text in ["0", "zz", "+1", "0é", &"00".repeat(21)] {
+            assert_eq!(text.parse::<Revision>().unwrap_err().kind(), ErrorKind::InvalidOption);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_revision_survives_as_text_and_as_json(bytes in prop::collection::vec(any::<u8>(), 0..=20)) {
+            let revision = Revision::new(&bytes).unwrap();
+            prop_assert_eq!(revision.as_bytes(), &bytes[..]);
+            prop_assert_eq!(revision.to_string().parse::<Revision>().unwrap(), revision);
+            let json = serde_json::to_string(&revision).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Revision>(&json).unwrap(), revision);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+#![doc = include_str!("../README.md")]
+
+mod clock;
+mod codec;
+mod collection;
+mod entry;
+mod error;
+mod expiry;
+mod ext;
+mod id;
+mod key;
+mod options;
+
+pub use clock::Clock;
+pub use codec::{Codec, Json, json_error};
+pub use collection::{Collection, Model};
+pub use entry::{Entry, Item, Page, Revision};
+pub use error::{Error, ErrorKind, Operation, Outcome, Result};
+pub use expiry::{Deadline, Expiry};
+pub use ext::CollectionExt;
+pub use id::new_id;
+pub use key::{Key, Keyspace, MAX_ID_LEN};
+pub use options::{Condition, Cursor, DestroyOptions, ListOptions, LoadOptions, SaveOptions};
+
+/// Writes `impl Collection` with `async fn`, the same version that this crate uses.
+pub use async_trait::async_trait;
+/// The trait of what [`CollectionExt::stream`] returns.
+pub use futures_core::Stream;

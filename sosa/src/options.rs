@@ -1,0 +1,321 @@
+//! What a verb may be asked beyond its plain form.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::{Deserialize, Deserializer};
+use serde::ser::{Serialize, Serializer};
+
+use crate::{Deadline, Error, ErrorKind, Expiry, Result, Revision};
+
+/// Options of [`Collection::load_with`](crate::Collection::load_with).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoadOptions {
+    /// Moves the deadline to now plus this, in the same step as the load.
+    pub touch: Option<Duration>,
+    /// Fills [`Entry::expiry`](crate::Entry::expiry).
+    pub with_expiry: bool,
+}
+
+impl LoadOptions {
+    /// Returns the options of a plain load.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Moves the deadline to now plus `duration` in the same step as the load, earlier or later
+    /// than it was. Value and revision stay, and an expired entry stays expired. Zero is an
+    /// [`ErrorKind::InvalidOption`].
+    #[must_use]
+    pub fn touch(mut self, duration: Duration) -> Self {
+        self.touch = Some(duration);
+        self
+    }
+
+    /// Also returns when the entry expires, after the touch if there is one.
+    #[must_use]
+    pub fn with_expiry(mut self) -> Self {
+        self.with_expiry = true;
+        self
+    }
+
+    /// Returns the deadline that a touch sets. For implementors.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidOption`] for a touch of zero.
+    pub fn touch_deadline(&self, now_millis: u64) -> Result<Option<Deadline>> {
+        match self.touch {
+            Some(Duration::ZERO) => {
+                Err(Error::new(ErrorKind::InvalidOption, "a touch of zero would destroy what it loads; use destroy"))
+            }
+            touch => Ok(touch.map(|duration| Deadline::after(now_millis, duration))),
+        }
+    }
+}
+
+/// When a save may happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Condition {
+    /// Whatever is there. The default.
+    #[default]
+    Always,
+    /// Only if there is no entry. Of several savers one wins.
+    Absent,
+    /// Only if there is an entry.
+    Present,
+    /// Only if the entry is in the state that was read.
+    Revision(Revision),
+}
+
+/// Options of [`Collection::save_with`](crate::Collection::save_with).
+///
+/// ```
+/// use sosa::{Condition, Expiry, SaveOptions};
+/// use std::time::Duration;
+///
+/// let hour = Expiry::After(Duration::from_secs(3600));
+/// let options = SaveOptions::new().expiry(hour).condition(Condition::Absent);
+/// assert_eq!(options.condition, Condition::Absent);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SaveOptions {
+    /// When the entry expires.
+    pub expiry: Expiry,
+    /// When the save may happen.
+    pub condition: Condition,
+}
+
+impl SaveOptions {
+    /// Returns the options of a plain save: always, and never expiring.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets when the entry expires.
+    #[must_use]
+    pub fn expiry(mut self, expiry: Expiry) -> Self {
+        self.expiry = expiry;
+        self
+    }
+
+    /// Sets when the save may happen; otherwise it is a
+    /// [`Conflict`](crate::ErrorKind::Conflict) and changes nothing.
+    #[must_use]
+    pub fn condition(mut self, condition: Condition) -> Self {
+        self.condition = condition;
+        self
+    }
+}
+
+impl From<Expiry> for SaveOptions {
+    fn from(expiry: Expiry) -> Self {
+        Self::new().expiry(expiry)
+    }
+}
+
+impl From<Condition> for SaveOptions {
+    fn from(condition: Condition) -> Self {
+        Self::new().condition(condition)
+    }
+}
+
+/// Options of [`Collection::destroy_with`](crate::Collection::destroy_with).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DestroyOptions {
+    /// Destroys the entry only in this state; otherwise, also if it is absent, it is a
+    /// [`Conflict`](crate::ErrorKind::Conflict) and changes nothing.
+    pub revision: Option<Revision>,
+}
+
+impl DestroyOptions {
+    /// Returns the options of a plain destroy: whatever is there.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Destroys the entry only in the state that was read.
+    #[must_use]
+    pub fn revision(mut self, revision: Revision) -> Self {
+        self.revision = Some(revision);
+        self
+    }
+}
+
+/// Options of [`Collection::list_with`](crate::Collection::list_with).
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListOptions {
+    /// Only ids that start with this; empty means all.
+    pub starts_with: String,
+    /// Where the page starts, from [`Page::next`](crate::Page::next).
+    pub cursor: Option<Cursor>,
+    /// The most items that a page holds.
+    pub limit: usize,
+    /// Lists in descending order.
+    pub reverse: bool,
+    /// Lists ids without their entries.
+    pub ids_only: bool,
+    /// Fills [`Entry::expiry`](crate::Entry::expiry).
+    pub with_expiry: bool,
+}
+
+impl ListOptions {
+    /// The limit of a page unless another is set.
+    pub const DEFAULT_LIMIT: usize = 1000;
+
+    /// Returns the options of a plain list: the first 1,000 entries, ascending.
+    pub fn new() -> Self {
+        Self {
+            starts_with: String::new(),
+            cursor: None,
+            limit: Self::DEFAULT_LIMIT,
+            reverse: false,
+            ids_only: false,
+            with_expiry: false,
+        }
+    }
+
+    /// Lists only ids that start with `prefix`; every byte of it is meant as it stands.
+    #[must_use]
+    pub fn starts_with(mut self, prefix: impl Into<String>) -> Self {
+        self.starts_with = prefix.into();
+        self
+    }
+
+    /// Goes on where a page ended. The other options must be those of that page, but for the limit.
+    #[must_use]
+    pub fn cursor(mut self, cursor: Cursor) -> Self {
+        self.cursor = Some(cursor);
+        self
+    }
+
+    /// Sets the most items that a page holds. Zero is an [`ErrorKind::InvalidOption`]; a large
+    /// page is held in memory whole.
+    #[must_use]
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Lists in descending order.
+    #[must_use]
+    pub fn reverse(mut self) -> Self {
+        self.reverse = true;
+        self
+    }
+
+    /// Lists ids without their entries, which costs a backend less.
+    #[must_use]
+    pub fn ids_only(mut self) -> Self {
+        self.ids_only = true;
+        self
+    }
+
+    /// Also returns when each entry expires.
+    #[must_use]
+    pub fn with_expiry(mut self) -> Self {
+        self.with_expiry = true;
+        self
+    }
+
+    /// Checks what no backend accepts. For implementors.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidOption`] for a limit of zero.
+    pub fn validate(&self) -> Result<()> {
+        if self.limit == 0 {
+            return Err(Error::new(ErrorKind::InvalidOption, "a page holds at least one item"));
+        }
+        Ok(())
+    }
+}
+
+impl Default for ListOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// `starts_with` is a piece of an id, and in some collections an id is a secret.
+impl fmt::Debug for ListOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { starts_with: _, cursor, limit, reverse, ids_only, with_expiry } = self;
+        f.debug_struct("ListOptions")
+            .field("cursor", cursor)
+            .field("limit", limit)
+            .field("reverse", reverse)
+            .field("ids_only", ids_only)
+            .field("with_expiry", with_expiry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A place in a listing, from [`Page::next`](crate::Page::next).
+///
+/// It is text that survives a restart of the program and of the store, and may travel to a client
+/// and back. It contains an id. A cursor that was made up lists from where it would be.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Cursor(String);
+
+impl Cursor {
+    /// Makes the cursor of the page that goes on behind `id`. For implementors, and for those who
+    /// take a cursor back from a client.
+    pub fn after(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    /// Returns the cursor as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cursor(..)")
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cursor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_touch_of_zero_is_refused() {
+        let zero = LoadOptions::new().touch(Duration::ZERO).touch_deadline(5);
+        assert_eq!(zero.unwrap_err().kind(), ErrorKind::InvalidOption);
+        let touched = LoadOptions::new().touch(Duration::from_millis(2)).touch_deadline(5);
+        assert_eq!(touched.unwrap(), Some(Deadline::from_millis(7)));
+        assert_eq!(LoadOptions::new().touch_deadline(5).unwrap(), None);
+    }
+
+    #[test]
+    fn an_empty_page_is_refused() {
+        assert!(ListOptions::new().limit(1).validate().is_ok());
+        assert!(ListOptions::new().limit(0).validate().is_err());
+    }
+
+    #[test]
+    fn debug_shows_no_id() {
+        let options = ListOptions::new().starts_with("secret").cursor(Cursor::after("secret"));
+        assert!(!format!("{options:?}").contains("secret"));
+    }
+}
