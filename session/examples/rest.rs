@@ -1,0 +1,192 @@
+//! A REST service whose only resource is the caller's session.
+//!
+//! `cargo run -p sosa-session --example rest` and then, for example,
+//! `curl -c jar -b jar -H 'content-type: application/json' -d '{"user":"ada"}' 127.0.0.1:PORT/session`.
+
+// What it prints is its interface.
+#![allow(clippy::print_stdout)]
+
+use std::error::Error;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::serve::ListenerExt;
+use clap::Parser;
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
+use sosa_session::sosa::Collection;
+use sosa_session::{
+    CookieOptions, ErrorKind, Scheme, Secure, Session, SessionData, SessionLayer, SessionOptions, TrustProxy,
+};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+
+/// Serves the caller's session over plain http.
+#[derive(Parser)]
+struct Options {
+    /// The port to listen on; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Where sessions are kept: `memory`.
+    #[arg(long, default_value = "memory")]
+    store: String,
+    /// The prefix of all keys in the store.
+    #[arg(long, default_value = "rest")]
+    prefix: String,
+    /// Send and save sessions only over https.
+    #[arg(long)]
+    secure: bool,
+    /// Believe `X-Forwarded-Proto`, as behind a proxy that ends TLS.
+    #[arg(long)]
+    trust_proxy: bool,
+    /// Log to stderr from this level on: error, warn, info, debug or trace.
+    #[arg(long, default_value = "warn")]
+    log: LevelFilter,
+}
+
+/// Keys of the answer, which a client cannot put into its session.
+const OURS: [&str; 4] = ["id", "rev", "created", "updated"];
+
+const MAX_BODY: usize = 1024 * 1024;
+
+/// How long requests that are under way may take once the service is asked to stop.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let options = Options::parse();
+    tracing_subscriber::fmt().with_max_level(options.log).with_writer(std::io::stderr).init();
+    // Registered before it says that it listens, so that a signal right after that is not missed.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
+    let address = listener.local_addr()?;
+    // Otherwise an answer may wait for the client to acknowledge the one before.
+    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
+    let app = app(session_options(&options)?);
+    println!("listening on http://{address}");
+
+    let (stop, mut stopping) = tokio::sync::watch::channel(());
+    let mut stopped = stopping.clone();
+    let serve = axum::serve(listener, app).with_graceful_shutdown(async move {
+        let _ = stopping.changed().await;
+    });
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let _ = stop.send(());
+        std::future::pending::<()>().await;
+    });
+    tokio::select! {
+        served = async { serve.await } => served?,
+        // A client that never ends its request does not keep the service from stopping.
+        () = async { let _ = stopped.changed().await; tokio::time::sleep(LAST_REQUESTS).await } => {}
+    }
+    Ok(())
+}
+
+fn session_options(options: &Options) -> Result<SessionOptions, String> {
+    let cookie = CookieOptions::new().name("sosa_session").secure(match options.secure {
+        true => Secure::Always,
+        false => Secure::Never,
+    });
+    let proxy = if options.trust_proxy { TrustProxy::Always } else { TrustProxy::Never };
+    Ok(SessionOptions::new(store(&options.store, &options.prefix)?)
+        .cookie(cookie)
+        .scheme(Scheme::Http)
+        .trust_proxy(proxy))
+}
+
+fn store(store: &str, prefix: &str) -> Result<Arc<dyn Collection<SessionData>>, String> {
+    match store {
+        "memory" => Ok(Arc::new(sosa_memory::new(prefix).collection("sessions"))),
+        other => Err(format!("unknown store `{other}`: use `memory`")),
+    }
+}
+
+fn app(options: SessionOptions) -> Router {
+    Router::new()
+        .route("/", get(show).fallback(not_found))
+        .route("/session", get(show).post(merge).put(merge).delete(destroy).fallback(not_found))
+        .fallback(not_found)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(SessionLayer::new(options))
+}
+
+async fn not_found() -> StatusCode {
+    StatusCode::NOT_FOUND
+}
+
+/// Answers with the session: its handle as `id`, `rev`, and its values as they are stored.
+async fn show(session: Session) -> Result<Response, Refusal> {
+    let data = session.data().await?;
+    let mut members = vec![
+        ("id".into(), to_raw_value(session.handle().await?.as_str())?),
+        ("rev".into(), to_raw_value(&session.rev().await?)?),
+    ];
+    for (key, json) in data.iter() {
+        members.push((key, RawValue::from_string(json.to_owned())?));
+    }
+    let mut body = Vec::new();
+    serde::Serializer::collect_map(&mut serde_json::Serializer::new(&mut body), members)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+async fn merge(session: Session, body: Bytes) -> Result<Response, Refusal> {
+    let Value::Object(values) = serde_json::from_slice(&body)? else {
+        return Err(Refusal::Body("the body must be a JSON object"));
+    };
+    for (key, value) in values.iter().filter(|(key, _)| !OURS.contains(&&*key.to_lowercase())) {
+        session.insert(key, value).await?;
+    }
+    match session.save().await {
+        // Over plain http a Secure session is not saved; the answer shows its `rev` of 0.
+        Err(error) if error.kind() == ErrorKind::Insecure => {}
+        saved => saved?,
+    }
+    show(session).await
+}
+
+async fn destroy(session: Session) -> Result<StatusCode, Refusal> {
+    session.destroy().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+enum Refusal {
+    Body(&'static str),
+    Session(sosa_session::Error),
+}
+
+impl From<sosa_session::Error> for Refusal {
+    fn from(error: sosa_session::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ReservedKey => Self::Body("the key `sosa` is reserved"),
+            _ => Self::Session(error),
+        }
+    }
+}
+
+impl From<serde_json::Error> for Refusal {
+    fn from(_: serde_json::Error) -> Self {
+        Self::Body("the body is malformed or too deeply nested JSON")
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Body(why) => (StatusCode::BAD_REQUEST, why).into_response(),
+            Self::Session(error) => error.into_response(),
+        }
+    }
+}

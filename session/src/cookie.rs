@@ -1,0 +1,414 @@
+//! The cookie: header in, header out, and the rules of its attributes (RFC 6265bis).
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Where the cookie goes, and under which name.
+///
+/// | attribute | default | |
+/// |---|---|---|
+/// | name | `__Host-id`; `id` where `Secure` is not always on | see [`name`](Self::name) |
+/// | `Secure` | [`Secure::Always`] | browsers treat `http://localhost` as secure; other plain http is not |
+/// | `HttpOnly` | on | off lets every script of the page steal the session |
+/// | `SameSite` | [`SameSite::Lax`] | `None` sends it with requests that other sites start |
+/// | `Path` | `/` | |
+/// | `Domain` | none | a domain sends it to all subdomains |
+/// | `Partitioned` | off | |
+///
+/// ```
+/// use sosa_session::{CookieOptions, Secure};
+///
+/// let cookie = CookieOptions::new().name("sid").secure(Secure::Never);
+/// assert!(cookie.validate().is_ok());
+/// let error = CookieOptions::new().name("__Host-sid").secure(Secure::Never).validate().unwrap_err();
+/// assert_eq!(error.to_string(), "browsers drop a `__Host-` cookie without Secure: use Secure::Always, or another name");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CookieOptions {
+    name: Option<String>,
+    path: String,
+    domain: Option<String>,
+    secure: Secure,
+    http_only: bool,
+    same_site: SameSite,
+    partitioned: bool,
+    rolling: bool,
+}
+
+/// Whether the cookie is for https alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Secure {
+    /// It is. Over a connection that is known to be plain http nothing is saved and no cookie sent.
+    #[default]
+    Always,
+    /// It is if the request is known to have come over https.
+    Auto,
+    /// It is not: whoever listens to the network can take the session.
+    Never,
+}
+
+/// With which requests a browser sends the cookie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SameSite {
+    /// Only those that the own site starts.
+    Strict,
+    /// Also when the user follows a link from elsewhere.
+    #[default]
+    Lax,
+    /// All. Needs [`Secure::Always`], and a protection against request forgery of its own.
+    None,
+}
+
+/// How a request came: what decides whether a `Secure` cookie may answer it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Nobody said. It counts as allowed: behind a proxy that ends TLS every request looks so.
+    #[default]
+    Unknown,
+    /// Known to be plain http.
+    Http,
+    /// Known to be https.
+    Https,
+}
+
+impl CookieOptions {
+    /// Returns the defaults.
+    pub fn new() -> Self {
+        Self {
+            name: None,
+            path: "/".to_owned(),
+            domain: None,
+            secure: Secure::default(),
+            http_only: true,
+            same_site: SameSite::default(),
+            partitioned: false,
+            rolling: false,
+        }
+    }
+
+    /// Sets the name. One that starts with `__Host-` binds the cookie to this very host: no other
+    /// subdomain can set it, and no plain http.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sets the path below which the cookie is sent.
+    #[must_use]
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.path = path.into();
+        self
+    }
+
+    /// Sends the cookie to this domain and all its subdomains; each of them can then take the
+    /// session, and overwrite the cookie.
+    #[must_use]
+    pub fn domain(mut self, domain: impl Into<String>) -> Self {
+        self.domain = Some(domain.into());
+        self
+    }
+
+    /// Sets whether the cookie is for https alone.
+    #[must_use]
+    pub fn secure(mut self, secure: Secure) -> Self {
+        self.secure = secure;
+        self
+    }
+
+    /// Sets whether the cookie is hidden from scripts.
+    #[must_use]
+    pub fn http_only(mut self, http_only: bool) -> Self {
+        self.http_only = http_only;
+        self
+    }
+
+    /// Sets with which requests a browser sends the cookie.
+    #[must_use]
+    pub fn same_site(mut self, same_site: SameSite) -> Self {
+        self.same_site = same_site;
+        self
+    }
+
+    /// Keeps the cookie apart for each site that embeds this one (CHIPS). Needs
+    /// [`Secure::Always`].
+    #[must_use]
+    pub fn partitioned(mut self, partitioned: bool) -> Self {
+        self.partitioned = partitioned;
+        self
+    }
+
+    /// Sends the cookie again with every response to a request that used the session. Off by
+    /// default: the cookie lives as long as the session can, so that reads need no `Set-Cookie`.
+    #[must_use]
+    pub fn rolling(mut self, rolling: bool) -> Self {
+        self.rolling = rolling;
+        self
+    }
+
+    /// Checks that browsers accept the cookie.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Options`] with the contradiction and how to mend it.
+    pub fn validate(&self) -> Result<()> {
+        let name = self.effective_name();
+        let always = self.secure == Secure::Always;
+        let rules = [
+            (!is_token(name), "a cookie's name is one or more letters, digits or one of !#$%&'*+-.^_`|~"),
+            (
+                !is_attribute(&self.path) || !self.path.starts_with('/'),
+                "a cookie's path starts with / and has no ; or control character",
+            ),
+            (
+                self.domain.as_deref().is_some_and(|domain| !is_domain(domain)),
+                "a cookie's domain is a host name, without scheme, port or path",
+            ),
+            (
+                has_prefix(name, "__Host-") && !always,
+                "browsers drop a `__Host-` cookie without Secure: use Secure::Always, or another name",
+            ),
+            (
+                has_prefix(name, "__Host-") && self.domain.is_some(),
+                "browsers drop a `__Host-` cookie with a domain: leave the domain out, or use another name",
+            ),
+            (
+                has_prefix(name, "__Host-") && self.path != "/",
+                "browsers drop a `__Host-` cookie with another path than /: use another name",
+            ),
+            (
+                has_prefix(name, "__Secure-") && !always,
+                "browsers drop a `__Secure-` cookie without Secure: use Secure::Always, or another name",
+            ),
+            (
+                self.same_site == SameSite::None && !always,
+                "browsers drop a SameSite=None cookie without Secure: use Secure::Always, or SameSite::Lax",
+            ),
+            (
+                self.partitioned && !always,
+                "browsers drop a Partitioned cookie without Secure: use Secure::Always, or partitioned(false)",
+            ),
+        ];
+        match rules.into_iter().find(|(broken, _)| *broken) {
+            Some((_, message)) => Err(Error::new(ErrorKind::Options, message)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the name that is used, the default one included.
+    pub fn effective_name(&self) -> &str {
+        match &self.name {
+            Some(name) => name,
+            None if self.secure != Secure::Always => "id",
+            None if self.domain.is_some() || self.path != "/" => "__Secure-id",
+            None => "__Host-id",
+        }
+    }
+
+    /// Returns whether a cookie may answer a request of this scheme.
+    pub(crate) fn is_allowed(&self, scheme: Scheme) -> bool {
+        self.secure != Secure::Always || scheme != Scheme::Http
+    }
+
+    pub(crate) fn is_rolling(&self) -> bool {
+        self.rolling
+    }
+
+    /// Writes the cookie that gives the client this value.
+    pub(crate) fn give(&self, value: &str, max_age: Option<Duration>, scheme: Scheme) -> SetCookie {
+        self.write(value, max_age.map(|age| age.as_secs()), scheme)
+    }
+
+    /// Writes the cookie that makes the client forget it.
+    pub(crate) fn remove(&self, scheme: Scheme) -> SetCookie {
+        self.write("", Some(0), scheme)
+    }
+
+    fn write(&self, value: &str, max_age: Option<u64>, scheme: Scheme) -> SetCookie {
+        let mut text = format!("{}={value}; Path={}", self.effective_name(), self.path);
+        if let Some(domain) = &self.domain {
+            text.extend(["; Domain=", domain]);
+        }
+        if let Some(seconds) = max_age {
+            text.push_str(&format!("; Max-Age={seconds}"));
+        }
+        if self.http_only {
+            text.push_str("; HttpOnly");
+        }
+        if self.secure == Secure::Always || (self.secure == Secure::Auto && scheme == Scheme::Https) {
+            text.push_str("; Secure");
+        }
+        text.push_str(match self.same_site {
+            SameSite::Strict => "; SameSite=Strict",
+            SameSite::Lax => "; SameSite=Lax",
+            SameSite::None => "; SameSite=None",
+        });
+        if self.partitioned {
+            text.push_str("; Partitioned");
+        }
+        SetCookie(text)
+    }
+}
+
+impl Default for CookieOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The `Set-Cookie` header of a response. Its `Debug` does not show the value, which is a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SetCookie(String);
+
+impl SetCookie {
+    /// The header's name.
+    pub const NAME: &'static str = "set-cookie";
+
+    /// Returns the header's value. Do not log it.
+    pub fn value(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SetCookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SetCookie(..)")
+    }
+}
+
+/// Returns the values of all cookies of this name in a `Cookie` header, in order.
+///
+/// It takes the header apart at its semicolons and looks at nothing else, so that no other cookie,
+/// however broken, hides ours. One pair of double quotes around a value is dropped.
+pub(crate) fn values<'a>(header: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    header.split(|byte| *byte == b';').filter_map(|pair| {
+        let value = pair.trim_ascii_start().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?.trim_ascii_end();
+        let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+        Some(unquoted.unwrap_or(value))
+    })
+}
+
+/// Browsers compare the prefixes without regard to case.
+fn has_prefix(name: &str, prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+fn is_attribute(text: &str) -> bool {
+    text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b';')
+}
+
+fn is_domain(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn attributes() {
+        let cookie = CookieOptions::new();
+        let day = Some(Duration::from_secs(86_400));
+        assert_eq!(
+            cookie.give("v", None, Scheme::Unknown).value(),
+            "__Host-id=v; Path=/; HttpOnly; Secure; SameSite=Lax"
+        );
+        assert_eq!(
+            cookie.remove(Scheme::Https).value(),
+            "__Host-id=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax"
+        );
+        let auto = cookie.clone().secure(Secure::Auto).http_only(false).same_site(SameSite::Strict);
+        assert_eq!(auto.give("v", day, Scheme::Unknown).value(), "id=v; Path=/; Max-Age=86400; SameSite=Strict");
+        assert_eq!(auto.give("v", None, Scheme::Https).value(), "id=v; Path=/; Secure; SameSite=Strict");
+        let wide = cookie.domain("example.test").path("/app").same_site(SameSite::None).partitioned(true);
+        assert_eq!(
+            wide.give("v", None, Scheme::Https).value(),
+            "__Secure-id=v; Path=/app; Domain=example.test; HttpOnly; Secure; SameSite=None; Partitioned"
+        );
+        for cookie in [auto, wide] {
+            cookie.validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let new = CookieOptions::new;
+        for (cookie, word) in [
+            (new().name(""), "name"),
+            (new().name("a b"), "name"),
+            (new().name("ü"), "name"),
+            (new().path("app"), "path"),
+            (new().path("/; Secure"), "path"),
+            (new().domain("https://example.test"), "domain"),
+            (new().domain(""), "domain"),
+            (new().name("__host-x").secure(Secure::Auto), "Secure::Always"),
+            (new().name("__Host-x").domain("example.test"), "leave the domain out"),
+            (new().name("__Host-x").path("/app"), "another path"),
+            (new().name("__Secure-x").secure(Secure::Never), "Secure::Always"),
+            (new().same_site(SameSite::None).secure(Secure::Auto), "SameSite::Lax"),
+            (new().partitioned(true).secure(Secure::Never), "partitioned(false)"),
+        ] {
+            let error = cookie.validate().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Options);
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_known_plain_http_is_not_allowed() {
+        for (secure, scheme, allowed) in [
+            (Secure::Always, Scheme::Http, false),
+            (Secure::Always, Scheme::Unknown, true),
+            (Secure::Always, Scheme::Https, true),
+            (Secure::Auto, Scheme::Http, true),
+            (Secure::Never, Scheme::Http, true),
+        ] {
+            assert_eq!(CookieOptions::new().secure(secure).is_allowed(scheme), allowed);
+        }
+    }
+
+    #[test]
+    fn values_are_found_beside_anything() {
+        let find = |header: &[u8]| values(header, "id").map(<[u8]>::to_vec).collect::<Vec<_>>();
+        for (header, expected) in [
+            (&b"id=v"[..], vec!["v"]),
+            (b"a=1; id=v; b=2", vec!["v"]),
+            (b"a=\";id=v", vec!["v"]),
+            (b"id=\"v\"", vec!["v"]),
+            (b"id=\"v", vec!["\"v"]),
+            (b"id=\"", vec!["\""]),
+            (b"id=", vec![""]),
+            (b"id=1; id=2", vec!["1", "2"]),
+            (b"id=a=b", vec!["a=b"]),
+            (b";;; ;=;\xff\xfe=\x80; \tid=v ;", vec!["v"]),
+            (b"xid=v; id =v; ID=v; id", vec![]),
+            (b"", vec![]),
+        ] {
+            assert_eq!(find(header), expected.iter().map(|value| value.as_bytes().to_vec()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        assert_eq!(format!("{:?}", CookieOptions::new().give("secret", None, Scheme::Http)), "SetCookie(..)");
+    }
+
+    proptest! {
+        #[test]
+        fn neighbours_never_hide_ours(
+            before in prop::collection::vec(any::<u8>(), 0..200),
+            after in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let header = [&before[..], b"; id=ours;", &after].concat();
+            prop_assert!(values(&header, "id").any(|value| value == b"ours"));
+        }
+    }
+}

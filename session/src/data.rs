@@ -1,0 +1,504 @@
+//! The stored record of a session.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::Write;
+use std::iter;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::de::{self, Deserialize, DeserializeOwned, Deserializer};
+use serde::ser::{self, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::Handle;
+use crate::json::{self, Span};
+
+/// The record of a session, as it is stored: a JSON object.
+///
+/// It is the record's text together with the places of its members, in one shared allocation: a
+/// clone counts a reference, a value is decoded when it is asked for, and what nobody edits keeps
+/// its bytes. Members are in the order in which they were first inserted.
+///
+/// The record's own member is `"sosa":{"v":1,"rev":…,"created":…}`: a count of the saves, and when
+/// the session began, in milliseconds since the Unix epoch. It is not among the keys.
+///
+/// ```
+/// use sosa_session::SessionData;
+///
+/// let data: SessionData = r#"{"sosa":{"v":1,"rev":3,"created":0},"user":"ada"}"#.parse()?;
+/// assert_eq!(data.rev(), 3);
+/// assert_eq!(data.get::<String>("user")?.as_deref(), Some("ada"));
+/// assert_eq!(data.keys().collect::<Vec<_>>(), ["user"]);
+/// # Ok::<(), sosa_session::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct SessionData(Arc<[u8]>);
+
+/// The key of the record's own member.
+pub(crate) const OWN_KEY: &str = "sosa";
+
+/// The version of the record's own member that this crate writes.
+const VERSION: u64 = 1;
+
+/// What the record says of itself. In the allocation it stands first, each number in 8 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Meta {
+    /// How often the session was saved.
+    pub(crate) rev: u64,
+    /// When it began; zero in a record that does not say.
+    pub(crate) created: u64,
+    /// When it was renewed under another id; zero while it lives. See [`SessionData::ended`].
+    pub(crate) ended: u64,
+    /// Where the text of the own member lies; empty if there is none.
+    own: (u32, u32),
+}
+
+// The layout: the header, 16 bytes for each member's span, the text.
+const COUNT_AT: usize = 32;
+const SPANS_AT: usize = 36;
+const SPAN_LEN: usize = 16;
+
+impl SessionData {
+    /// Returns the value of a key, `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Decode`] if the value is not of this type.
+    pub fn get<V: DeserializeOwned>(&self, key: &str) -> Result<Option<V>> {
+        self.raw(key).map(|value| decode(key, value)).transpose()
+    }
+
+    /// Returns the JSON text of a value, as it is stored.
+    pub fn json(&self, key: &str) -> Option<&str> {
+        self.raw(key).map(text)
+    }
+
+    /// Returns the keys, in order. A key that no Rust string can hold, with half a surrogate pair
+    /// in it, is kept but not shown.
+    pub fn keys(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        self.iter().map(|(key, _)| key)
+    }
+
+    /// Returns the keys and the JSON texts of their values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+        self.members().filter_map(|(key, value)| Some((json::unescape(key)?, text(value))))
+    }
+
+    /// Returns the whole record as JSON, its own member included.
+    pub fn as_json(&self) -> &str {
+        text(self.text())
+    }
+
+    /// Returns how often the session was saved, 0 for one that was not.
+    pub fn rev(&self) -> u64 {
+        self.number(0)
+    }
+
+    /// Returns when the session began; `None` for one that was not saved.
+    pub fn created(&self) -> Option<SystemTime> {
+        Some(self.number(8)).filter(|millis| *millis > 0).map(|millis| UNIX_EPOCH + Duration::from_millis(millis))
+    }
+
+    /// Returns whether this is what remains of a session that was renewed under another id: for 30
+    /// seconds it stands in the old record's place, opens no session, and tells late requests that
+    /// theirs has ended. Who lists sessions leaves it out.
+    pub fn has_ended(&self) -> bool {
+        self.number(16) > 0
+    }
+
+    /// Returns the empty record, to be borrowed: a clone would count on a line that all cores share.
+    pub(crate) fn empty() -> &'static Self {
+        static EMPTY: LazyLock<SessionData> = LazyLock::new(|| "{}".parse().expect("an empty object is a record"));
+        &EMPTY
+    }
+
+    pub(crate) fn meta(&self) -> Meta {
+        Meta {
+            rev: self.number(0),
+            created: self.number(8),
+            ended: self.number(16),
+            own: (self.short(24), self.short(28)),
+        }
+    }
+
+    /// Makes the record that stands in the place of one that was renewed under another id: it opens
+    /// no session, and tells a request that still comes with the old id what became of it.
+    pub(crate) fn ended(now_millis: u64, renewed_as: Handle) -> Self {
+        let text = format!(r#"{{"{OWN_KEY}":{{"v":{VERSION},"ended":{now_millis},"as":"{renewed_as}"}}}}"#);
+        text.parse().expect("this text is a record")
+    }
+
+    /// Returns the session under which one that ended goes on.
+    pub(crate) fn renewed_as(&self) -> Option<Handle> {
+        let own = self.own()?;
+        let (_, value) = members_of(own).find(|(key, _)| *key == b"as")?;
+        Handle::parse(&serde_json::from_slice::<String>(value).ok()?)
+    }
+
+    /// Returns the text of a value.
+    pub(crate) fn raw(&self, key: &str) -> Option<&[u8]> {
+        // From the end: of two members with one key the last counts, as in JavaScript.
+        let index = (0..self.len()).rev().find(|index| is_key(self.cut(self.span(*index).key), key))?;
+        Some(self.cut(self.span(index).value))
+    }
+
+    /// Returns the members as they are written, keys without quotes.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        (0..self.len()).map(|index| self.span(index)).map(|span| (self.cut(span.key), self.cut(span.value)))
+    }
+
+    /// Writes a record with these members, whose own member says what `meta` says; unknown fields
+    /// of this record's own member stay.
+    pub(crate) fn rewrite(&self, rev: u64, created: u64, members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<Self> {
+        let own = self.own_text(rev, created);
+        let own_from = own_prefix().len();
+        let meta = Meta { rev, created, ended: 0, own: (own_from as u32, (own_from + own.len()) as u32) };
+        write(meta, own.as_bytes(), members)
+    }
+
+    /// Writes what a handler sees of a session that was not saved yet.
+    pub(crate) fn unsaved(members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<Self> {
+        write(Meta::default(), b"", members)
+    }
+
+    fn read(text: &[u8]) -> Result<Self> {
+        let invalid = |why: &str| Error::new(ErrorKind::Decode, format!("the record is no session: {why}"));
+        let mut spans = json::members(text).ok_or_else(|| invalid("it is no JSON object"))?;
+        let cut = |(from, to): (u32, u32)| &text[from as usize..to as usize];
+        let mut meta = Meta::default();
+        if let Some(index) = spans.iter().rposition(|span| is_key(cut(span.key), OWN_KEY)) {
+            let own = spans.remove(index).value;
+            meta = read_own(cut(own)).ok_or_else(|| invalid("its own member is malformed, or of a later version"))?;
+            meta.own = own;
+        }
+        // Of an own member that occurs twice the first is no longer reachable, and is not kept.
+        spans.retain(|span| !is_key(cut(span.key), OWN_KEY));
+        let (data, room) = allocate(meta, spans.len(), text.len());
+        Ok(fill(data, |data| {
+            for (index, span) in spans.into_iter().enumerate() {
+                put_span(data, index, span);
+            }
+            data[room..].copy_from_slice(text);
+        }))
+    }
+
+    fn own(&self) -> Option<&[u8]> {
+        let own = self.meta().own;
+        (own.1 > 0).then(|| self.cut(own))
+    }
+
+    fn own_text(&self, rev: u64, created: u64) -> String {
+        let mut text = format!(r#"{{"v":{VERSION},"rev":{rev},"created":{created}"#);
+        let known = |key: &[u8]| [&b"v"[..], b"rev", b"created"].contains(&key);
+        for (key, value) in self.own().into_iter().flat_map(members_of).filter(|(key, _)| !known(key)) {
+            text.extend([",\"", self::text(key), "\":", self::text(value)]);
+        }
+        text.push('}');
+        text
+    }
+
+    fn len(&self) -> usize {
+        self.short(COUNT_AT) as usize
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.0[text_at(self.len())..]
+    }
+
+    fn cut(&self, (from, to): (u32, u32)) -> &[u8] {
+        &self.text()[from as usize..to as usize]
+    }
+
+    fn span(&self, index: usize) -> Span {
+        let at = SPANS_AT + index * SPAN_LEN;
+        Span { key: (self.short(at), self.short(at + 4)), value: (self.short(at + 8), self.short(at + 12)) }
+    }
+
+    fn number(&self, at: usize) -> u64 {
+        u64::from_le_bytes(self.0[at..at + 8].try_into().expect("8 bytes"))
+    }
+
+    fn short(&self, at: usize) -> u32 {
+        u32::from_le_bytes(self.0[at..at + 4].try_into().expect("4 bytes"))
+    }
+}
+
+/// Decodes one value. The error names the key, since it is that key's alone.
+pub(crate) fn decode<V: DeserializeOwned>(key: &str, value: &[u8]) -> Result<V> {
+    serde_json::from_slice(value).map_err(|error| {
+        Error::new(ErrorKind::Decode, format!("the value of `{key}` is not of the asked type"))
+            .with_source(sosa::json_error(sosa::ErrorKind::Decode, &error))
+    })
+}
+
+/// Encodes one value.
+pub(crate) fn encode<V: Serialize>(key: &str, value: &V) -> Result<Box<[u8]>> {
+    serde_json::to_vec(value).map(Vec::into_boxed_slice).map_err(|error| {
+        Error::new(ErrorKind::Encode, format!("the value for `{key}` has no JSON form"))
+            .with_source(sosa::json_error(sosa::ErrorKind::Encode, &error))
+    })
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("a record is made of text, and cut between characters")
+}
+
+/// Returns whether the key written as `raw` is `key`.
+fn is_key(raw: &[u8], key: &str) -> bool {
+    if raw.contains(&b'\\') {
+        // An escape is longer than what it stands for.
+        raw.len() > key.len() && json::unescape(raw).is_some_and(|unescaped| unescaped == key)
+    } else {
+        raw == key.as_bytes()
+    }
+}
+
+fn members_of(object: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let cut = move |(from, to): (u32, u32)| &object[from as usize..to as usize];
+    json::members(object).unwrap_or_default().into_iter().map(move |span| (cut(span.key), cut(span.value)))
+}
+
+fn read_own(own: &[u8]) -> Option<Meta> {
+    json::members(own)?;
+    let mut meta = Meta::default();
+    let mut version = None;
+    for (key, value) in members_of(own) {
+        let number = || serde_json::from_slice::<u64>(value).ok();
+        match key {
+            b"v" => version = number(),
+            b"rev" => meta.rev = number()?,
+            b"created" => meta.created = number()?,
+            b"ended" => meta.ended = number()?,
+            _ => {}
+        }
+    }
+    (version == Some(VERSION)).then_some(meta)
+}
+
+fn own_prefix() -> String {
+    format!("{{\"{OWN_KEY}\":")
+}
+
+fn text_at(members: usize) -> usize {
+    SPANS_AT + members * SPAN_LEN
+}
+
+/// Allocates a record once, with its header filled in, and returns where the text goes.
+fn allocate(meta: Meta, members: usize, text_len: usize) -> (Arc<[u8]>, usize) {
+    let at = text_at(members);
+    let data = iter::repeat_n(0, at + text_len).collect();
+    let data = fill(data, |data| {
+        data[0..8].copy_from_slice(&meta.rev.to_le_bytes());
+        data[8..16].copy_from_slice(&meta.created.to_le_bytes());
+        data[16..24].copy_from_slice(&meta.ended.to_le_bytes());
+        put_shorts(data, 24, &[meta.own.0, meta.own.1, members as u32]);
+    });
+    (data.0, at)
+}
+
+fn fill(mut data: Arc<[u8]>, write: impl FnOnce(&mut [u8])) -> SessionData {
+    write(Arc::get_mut(&mut data).expect("nobody shares it yet"));
+    SessionData(data)
+}
+
+fn put_span(data: &mut [u8], index: usize, Span { key, value }: Span) {
+    put_shorts(data, SPANS_AT + index * SPAN_LEN, &[key.0, key.1, value.0, value.1]);
+}
+
+fn put_shorts(data: &mut [u8], at: usize, numbers: &[u32]) {
+    for (index, number) in numbers.iter().enumerate() {
+        data[at + 4 * index..][..4].copy_from_slice(&number.to_le_bytes());
+    }
+}
+
+/// Writes a record: its own member first, if there is one, then the others.
+fn write(meta: Meta, own: &[u8], members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<SessionData> {
+    let start = if own.is_empty() { b"{".to_vec() } else { [own_prefix().as_bytes(), own].concat() };
+    // Two quotes, a colon and a comma around each member.
+    let around: usize = members.iter().map(|(key, value)| key.len() + value.len() + 4).sum();
+    let first_comma = usize::from(own.is_empty() && !members.is_empty());
+    let len = start.len() + around - first_comma + 1;
+    if u32::try_from(len).is_err() {
+        return Err(Error::new(ErrorKind::Encode, "a session must be smaller than 4 GiB"));
+    }
+    let (data, at) = allocate(meta, members.len(), len);
+    Ok(fill(data, |data| {
+        let (head, mut text) = data.split_at_mut(at);
+        let mut put = |bytes: &[u8]| {
+            text.write_all(bytes).expect("the length was counted");
+            (len - text.len()) as u32
+        };
+        let mut end = put(&start);
+        for (index, (key, value)) in members.iter().enumerate() {
+            if index > 0 || !own.is_empty() {
+                end = put(b",");
+            }
+            let key = (end + 1, put(b"\"") + key.len() as u32, put(key), put(b"\":"));
+            end = put(value);
+            put_span(head, index, Span { key: (key.0, key.1), value: (key.3, end) });
+        }
+        put(b"}");
+    }))
+}
+
+impl Default for SessionData {
+    fn default() -> Self {
+        Self::empty().clone()
+    }
+}
+
+impl std::str::FromStr for SessionData {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        serde_json::from_str::<&RawValue>(text).map_err(|error| {
+            Error::new(ErrorKind::Decode, "the record is no session: it is no JSON")
+                .with_source(sosa::json_error(sosa::ErrorKind::Decode, &error))
+        })?;
+        Self::read(text.as_bytes())
+    }
+}
+
+impl PartialEq for SessionData {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for SessionData {}
+
+impl fmt::Debug for SessionData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionData").field("rev", &self.rev()).field("keys", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// In a format for people, JSON above all, the record is written as the object that it is, byte for
+/// byte; in a binary one as a string of its JSON.
+impl Serialize for SessionData {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serde_json::from_str::<&RawValue>(self.as_json()).map_err(ser::Error::custom)?.serialize(serializer)
+        } else {
+            serializer.serialize_str(self.as_json())
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SessionData {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            Self::read(Box::<RawValue>::deserialize(deserializer)?.get().as_bytes()).map_err(de::Error::custom)
+        } else {
+            String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn borrowed<'a>(members: &[(&'a str, &'a str)]) -> Vec<(Cow<'a, [u8]>, &'a [u8])> {
+        members.iter().map(|(key, value)| (Cow::Borrowed(key.as_bytes()), value.as_bytes())).collect()
+    }
+
+    /// Stored records look like this: a change is a breaking change of the stored format.
+    #[test]
+    fn golden_records() {
+        let members = borrowed(&[("user", "\"zoë\""), ("n", "1e+21"), ("cut", r#""\ud83d""#)]);
+        let data = SessionData::default().rewrite(2, 1_700_000_000_000, &members).unwrap();
+        assert_eq!(
+            data.as_json(),
+            r#"{"sosa":{"v":1,"rev":2,"created":1700000000000},"user":"zoë","n":1e+21,"cut":"\ud83d"}"#
+        );
+        assert_eq!(serde_json::to_string(&data).unwrap(), data.as_json());
+        let read: SessionData = serde_json::from_str(data.as_json()).unwrap();
+        assert_eq!(read.0, data.0, "what was read is laid out as what was written");
+        assert_eq!(read.get::<String>("user").unwrap().as_deref(), Some("zoë"));
+        assert_eq!(read.json("cut"), Some(r#""\ud83d""#));
+        assert_eq!(read.get::<String>("cut").unwrap_err().kind(), ErrorKind::Decode);
+        assert_eq!(read.get::<u8>("sosa").unwrap(), None);
+
+        let empty = SessionData::default().rewrite(1, 7, &[]).unwrap();
+        assert_eq!(empty.as_json(), r#"{"sosa":{"v":1,"rev":1,"created":7}}"#);
+        assert_eq!(SessionData::unsaved(&members[..1]).unwrap().as_json(), r#"{"user":"zoë"}"#);
+        assert_eq!(SessionData::unsaved(&[]).unwrap(), SessionData::default());
+    }
+
+    #[test]
+    fn an_ended_record_says_where_the_session_went_on() {
+        let handle = Handle::parse(&"h".repeat(43)).unwrap();
+        let ended = SessionData::ended(5, handle);
+        assert!(ended.has_ended() && ended.created().is_none());
+        assert_eq!(ended.meta().ended, 5);
+        assert_eq!(ended.renewed_as(), Some(handle));
+        assert_eq!(SessionData::default().renewed_as(), None);
+        assert_eq!(ended.as_json(), format!(r#"{{"sosa":{{"v":1,"ended":5,"as":"{handle}"}}}}"#));
+    }
+
+    #[test]
+    fn unknown_fields_of_the_own_member_survive() {
+        let data: SessionData = r#"{"a":1,"sosa":{"later":[1,{}],"v":1,"rev":3,"created":9}}"#.parse().unwrap();
+        assert_eq!((data.rev(), data.keys().count()), (3, 1));
+        let next = data.rewrite(4, 9, &borrowed(&[("a", "2")])).unwrap();
+        assert_eq!(next.as_json(), r#"{"sosa":{"v":1,"rev":4,"created":9,"later":[1,{}]},"a":2}"#);
+    }
+
+    #[test]
+    fn what_is_no_session_is_refused() {
+        for text in ["", "1", "[]", "null", "{", r#"{"sosa":1}"#, r#"{"sosa":{}}"#, r#"{"sosa":{"v":2,"rev":1}}"#] {
+            let error = text.parse::<SessionData>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Decode, "{text}");
+        }
+    }
+
+    #[test]
+    fn awkward_records_are_kept_as_they_are() {
+        let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
+        let text = format!(
+            r#" {{ "a" : 5e-324 , "\u0061\\b":{deep}, "twice":1, "twice":2, "\ud83d":0, "sosa":{{"v":1,"rev":1,"created":1}} }} "#
+        );
+        let data: SessionData = text.parse().unwrap();
+        assert_eq!(data.as_json(), text);
+        assert_eq!(data.json("a\\b"), Some(&*deep));
+        assert_eq!(data.json("a\\\\b"), None);
+        assert_eq!(data.get::<u8>("twice").unwrap(), Some(2));
+        assert_eq!(data.get::<u8>("a").unwrap_err().kind(), ErrorKind::Decode);
+        assert_eq!(data.members().count(), 5);
+        assert_eq!(data.keys().count(), 4);
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        let data: SessionData = r#"{"key":"secret"}"#.parse().unwrap();
+        let shown = format!("{data:?}");
+        assert!(!shown.contains("secret") && !shown.contains("key\""), "{shown}");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_can_be_read(
+            members in prop::collection::btree_map(any::<String>().prop_filter("its own key", |key| key != OWN_KEY), any::<String>(), 0..8),
+            rev: u64,
+            created: u64,
+        ) {
+            let values: Vec<_> =
+                members.iter().map(|(key, value)| (key, serde_json::to_string(value).unwrap())).collect();
+            let written: Vec<_> = values
+                .iter()
+                .map(|(key, value)| (Cow::Owned(json::escape(key).into_owned().into_bytes()), value.as_bytes()))
+                .collect();
+            let data = SessionData::default().rewrite(rev, created, &written).unwrap();
+            let read: SessionData = data.as_json().parse().unwrap();
+            prop_assert_eq!(&read.0, &data.0);
+            prop_assert_eq!((read.meta().rev, read.meta().created), (rev, created));
+            for (key, value) in &members {
+                prop_assert_eq!(read.get::<String>(key).unwrap(), Some(value.clone()));
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What one request does to its session's data, kept so that it can be done again to a newer
+//! record.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use crate::data::SessionData;
+use crate::error::Result;
+use crate::json;
+
+/// Computes the new JSON text of a value from the old one.
+pub(crate) type Step = Arc<dyn Fn(Option<&[u8]>) -> Result<Box<[u8]>> + Send + Sync>;
+
+/// The edits of one request, at most one for each key.
+#[derive(Default)]
+pub(crate) struct Edits {
+    /// Everything that was there before is gone.
+    cleared: bool,
+    // A map, because the keys may come from a client, who would choose the slowest ones.
+    changes: IndexMap<Box<str>, Change>,
+}
+
+enum Change {
+    Set(Box<[u8]>),
+    Remove,
+    /// Steps from whatever the record holds, and what they gave for the record that was read.
+    Update {
+        steps: Vec<Step>,
+        value: Box<[u8]>,
+    },
+}
+
+impl Change {
+    fn value(&self) -> Option<&[u8]> {
+        match self {
+            Self::Set(value) | Self::Update { value, .. } => Some(value),
+            Self::Remove => None,
+        }
+    }
+}
+
+impl Edits {
+    pub(crate) fn insert(&mut self, key: &str, value: Box<[u8]>) {
+        self.changes.insert(key.into(), Change::Set(value));
+    }
+
+    pub(crate) fn remove(&mut self, key: &str) {
+        self.changes.insert(key.into(), Change::Remove);
+    }
+
+    /// Applies a step to the value as this request sees it, and returns the new value.
+    pub(crate) fn update(&mut self, base: &SessionData, key: &str, step: Step) -> Result<&[u8]> {
+        let new = step(self.view(base, key))?;
+        let depends_on_record = !self.cleared;
+        let change = self.changes.entry(key.into()).and_modify(|change| match change {
+            Change::Set(value) => *value = new.clone(),
+            Change::Remove => *change = Change::Set(new.clone()),
+            Change::Update { steps, value } => {
+                steps.push(step.clone());
+                *value = new.clone();
+            }
+        });
+        let change = change.or_insert_with(|| match depends_on_record {
+            true => Change::Update { steps: vec![step], value: new },
+            false => Change::Set(new),
+        });
+        Ok(change.value().unwrap_or_default())
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.cleared = true;
+        self.changes.clear();
+    }
+
+    /// Returns the value of a key as this request sees it.
+    pub(crate) fn view<'a>(&'a self, base: &'a SessionData, key: &str) -> Option<&'a [u8]> {
+        match self.changes.get(key) {
+            Some(change) => change.value(),
+            None if self.cleared => None,
+            None => base.raw(key),
+        }
+    }
+
+    /// Returns whether nothing was asked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.cleared && self.changes.is_empty()
+    }
+
+    /// Returns whether a record with these edits tells what it tells without them.
+    pub(crate) fn change_nothing(&self, base: &SessionData) -> bool {
+        let mut met = vec![false; self.changes.len()];
+        let unchanged = base.members().all(|(key, value)| match self.find(key) {
+            Some((index, change)) => {
+                met[index] = true;
+                change.value().is_some_and(|new| json::same_value(value, new))
+            }
+            None => !self.cleared,
+        });
+        unchanged && self.changes.values().zip(met).all(|(change, met)| met || change.value().is_none())
+    }
+
+    /// Returns the members of a record with these edits: those that stay in their order, then the
+    /// new ones.
+    pub(crate) fn members<'a>(&'a self, base: &'a SessionData) -> Vec<(Cow<'a, [u8]>, &'a [u8])> {
+        let mut met = vec![false; self.changes.len()];
+        let mut members = Vec::with_capacity(self.changes.len() + 10);
+        for (key, value) in base.members() {
+            match self.find(key) {
+                Some((index, change)) => {
+                    // A key that occurs twice is written once.
+                    if !std::mem::replace(&mut met[index], true) {
+                        members.extend(change.value().map(|new| (Cow::Borrowed(key), new)));
+                    }
+                }
+                None if self.cleared => {}
+                None => members.push((Cow::Borrowed(key), value)),
+            }
+        }
+        for ((key, change), _) in self.changes.iter().zip(met).filter(|(_, met)| !met) {
+            let key = match json::escape(key) {
+                Cow::Borrowed(key) => Cow::Borrowed(key.as_bytes()),
+                Cow::Owned(key) => Cow::Owned(key.into_bytes()),
+            };
+            members.extend(change.value().map(|value| (key, value)));
+        }
+        members
+    }
+
+    /// Takes the steps of all updates again, from a newer record.
+    pub(crate) fn rebase(&mut self, newer: &SessionData) -> Result<()> {
+        for (key, change) in &mut self.changes {
+            if let Change::Update { steps, value } = change {
+                let old = newer.raw(key);
+                let mut new = None;
+                for step in steps {
+                    new = Some(step(new.as_deref().or(old))?);
+                }
+                *value = new.unwrap_or_default();
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, raw_key: &[u8]) -> Option<(usize, &Change)> {
+        if self.changes.is_empty() {
+            return None;
+        }
+        let (index, _, change) = self.changes.get_full(json::unescape(raw_key)?.as_ref())?;
+        Some((index, change))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Map, Value};
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        Insert(String, u8),
+        Remove(String),
+        Add(String, u8),
+        Clear,
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        let key = || "[ab\"é]{1,2}";
+        prop_oneof![
+            (key(), any::<u8>()).prop_map(|(key, n)| Act::Insert(key, n)),
+            key().prop_map(Act::Remove),
+            (key(), any::<u8>()).prop_map(|(key, n)| Act::Add(key, n)),
+            Just(Act::Clear),
+        ]
+    }
+
+    fn json(n: u64) -> Box<[u8]> {
+        n.to_string().into_bytes().into()
+    }
+
+    fn number(text: &[u8]) -> u64 {
+        serde_json::from_slice(text).unwrap()
+    }
+
+    fn plainly(acts: &[Act], record: &Map<String, Value>) -> Map<String, Value> {
+        let mut record = record.clone();
+        for act in acts.iter().cloned() {
+            match act {
+                Act::Insert(key, n) => drop(record.insert(key, n.into())),
+                Act::Remove(key) => drop(record.remove(&key)),
+                Act::Add(key, n) => {
+                    let old = record.get(&key).and_then(Value::as_u64).unwrap_or(0);
+                    record.insert(key, (old + u64::from(n)).into());
+                }
+                Act::Clear => record.clear(),
+            }
+        }
+        record
+    }
+
+    fn record() -> impl Strategy<Value = Map<String, Value>> {
+        prop::collection::btree_map("[ab\"é]{1,2}", any::<u8>(), 0..5)
+            .prop_map(|map| map.into_iter().map(|(key, n)| (key, n.into())).collect())
+    }
+
+    proptest! {
+        /// The edits do to the record that was read, and to any newer one, what the acts would.
+        #[test]
+        fn edits_do_what_was_asked(acts in prop::collection::vec(act(), 0..12), read in record(), newer in record()) {
+            let base: SessionData = serde_json::to_string(&read).unwrap().parse().unwrap();
+            let mut edits = Edits::default();
+            for act in acts.iter().cloned() {
+                match act {
+                    Act::Insert(key, n) => edits.insert(&key, json(n.into())),
+                    Act::Remove(key) => edits.remove(&key),
+                    Act::Clear => edits.clear(),
+                    Act::Add(key, n) => {
+                        let step = move |old: Option<&[u8]>| Ok(json(old.map_or(0, number) + u64::from(n)));
+                        edits.update(&base, &key, Arc::new(step)).unwrap();
+                    }
+                }
+            }
+            for (base, record) in [(&read, base.clone()), (&newer, serde_json::to_string(&newer).unwrap().parse().unwrap())] {
+                edits.rebase(&record).unwrap();
+                let expected = plainly(&acts, base);
+                let data = SessionData::unsaved(&edits.members(&record)).unwrap();
+                prop_assert_eq!(&serde_json::from_str::<Map<String, Value>>(data.as_json()).unwrap(), &expected);
+                prop_assert_eq!(edits.change_nothing(&record), *base == expected);
+                for key in base.keys().chain(expected.keys()) {
+                    prop_assert_eq!(edits.view(&record, key).map(number), expected.get(key).and_then(Value::as_u64));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_changes_nothing() {
+        let base: SessionData = r#"{"n":1}"#.parse().unwrap();
+        let mut edits = Edits::default();
+        let fails = |_: Option<&[u8]>| Err(crate::Error::new(crate::ErrorKind::Decode, "no"));
+        edits.update(&base, "n", Arc::new(fails)).unwrap_err();
+        assert!(edits.is_empty());
+    }
+}

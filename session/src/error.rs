@@ -1,0 +1,117 @@
+//! What can go wrong with a session.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// The result of what a session is asked.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of a session.
+///
+/// It holds no id, no cookie value and no value of the session, so it is safe to log. Where the
+/// store failed, the [`source`](StdError::source) is its [`sosa::Error`].
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The store failed; see [`Error::store`].
+    Store,
+    /// The value of this key is not of the asked type. The session and the value stay as they are.
+    Decode,
+    /// The value could not be encoded. The session stays as it is.
+    Encode,
+    /// The key belongs to the record itself.
+    ReservedKey,
+    /// The session was ended by another request after this one loaded it. The edits are dropped,
+    /// and nothing brings the session back.
+    Ended,
+    /// Nothing was saved, because the cookie must not travel over plain http.
+    Insecure,
+    /// Nothing was saved, because the response is under way and can announce no new session.
+    Closed,
+    /// The system's random source failed.
+    Random,
+    /// The options contradict each other; the message says how to mend them.
+    Options,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind, message: message.into(), source: None }))
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Returns what went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Returns the store's error, if it was the store that failed.
+    pub fn store(&self) -> Option<&sosa::Error> {
+        self.0.source.as_deref()?.downcast_ref().filter(|_| self.kind() == ErrorKind::Store)
+    }
+
+    /// Returns the HTTP status that tells this error: 503 if the store is unavailable, late or full,
+    /// 409 if the session was ended meanwhile, and 500 otherwise.
+    pub fn status(&self) -> u16 {
+        use sosa::ErrorKind::{CapacityExceeded, Timeout, Unavailable};
+        match (self.kind(), self.store().map(sosa::Error::kind)) {
+            (_, Some(Unavailable | Timeout | CapacityExceeded)) => 503,
+            (ErrorKind::Ended, _) => 409,
+            _ => 500,
+        }
+    }
+}
+
+impl From<sosa::Error> for Error {
+    fn from(error: sosa::Error) -> Self {
+        Self::new(ErrorKind::Store, "the session store failed").with_source(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, message, source } = &*self.0;
+        f.debug_struct("Error").field("kind", kind).field("message", message).field("source", source).finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_tells_whose_fault_it_is() {
+        let store = |kind| Error::from(sosa::Error::new(kind, "failed")).status();
+        for kind in [sosa::ErrorKind::Unavailable, sosa::ErrorKind::Timeout, sosa::ErrorKind::CapacityExceeded] {
+            assert_eq!(store(kind), 503);
+        }
+        assert_eq!(store(sosa::ErrorKind::Decode), 500);
+        assert_eq!(Error::new(ErrorKind::Ended, "ended").status(), 409);
+        assert_eq!(Error::new(ErrorKind::Decode, "no").status(), 500);
+    }
+}

@@ -1,0 +1,121 @@
+//! The secret that a cookie carries, and the public handle under which its record is stored.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// A session's id: 24 random bytes as base64url, 32 characters. Whoever has it has the session.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SessionId(Box<str>);
+
+const RANDOM_BYTES: usize = 24;
+const ID_LEN: usize = 32;
+
+impl SessionId {
+    /// Makes a new id from the system's random source.
+    pub(crate) fn random() -> Result<Self> {
+        let mut bytes = [0; RANDOM_BYTES];
+        getrandom::fill(&mut bytes)
+            .map_err(|error| Error::new(ErrorKind::Random, "the system's random source failed").with_source(error))?;
+        Ok(Self(URL_SAFE_NO_PAD.encode(bytes).into()))
+    }
+
+    /// Reads what a cookie says. Whatever cannot be one of our ids is `None`, so that it costs no
+    /// call of the store.
+    pub(crate) fn parse(value: &[u8]) -> Option<Self> {
+        let ours = value.len() == ID_LEN
+            && value.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        Some(Self(std::str::from_utf8(value).ok().filter(|_| ours)?.into()))
+    }
+
+    /// Returns the secret itself, for the cookie alone.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        let mut text = [0; HANDLE_LEN];
+        URL_SAFE_NO_PAD
+            .encode_slice(Sha256::digest(self.0.as_bytes()), &mut text)
+            .expect("32 bytes are 43 characters of base64");
+        Handle(text)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionId(..)")
+    }
+}
+
+/// The public name of a session: the SHA-256 of its id, as base64url, 43 characters.
+///
+/// It is safe to show and to log, since no cookie can be made from it: a store or a backup that
+/// leaks opens no session. The session's record is stored under it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Handle([u8; HANDLE_LEN]);
+
+const HANDLE_LEN: usize = 43;
+
+impl Handle {
+    /// Returns the handle as text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("a handle is ASCII")
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        text.is_ascii().then(|| text.as_bytes().try_into().ok().map(Self))?
+    }
+}
+
+impl fmt::Display for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({})", self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stored records are found by this: a change logs everybody out.
+    #[test]
+    fn golden_handle() {
+        let id = SessionId::parse(b"AAECAwQFBgcICQoLDA0ODxAREhMUFRYX").unwrap();
+        assert_eq!(id.handle().as_str(), GOLDEN);
+        assert_eq!(Handle::parse(GOLDEN), Some(id.handle()));
+    }
+
+    const GOLDEN: &str = "v_yzzErpsb4YZGvkopAiMyhfCec-ZLiKghyU_t94hGI";
+
+    #[test]
+    fn ids_are_new_and_can_be_read_back() {
+        let (one, other) = (SessionId::random().unwrap(), SessionId::random().unwrap());
+        assert!(one != other);
+        assert!(SessionId::parse(one.expose().as_bytes()) == Some(one));
+    }
+
+    #[test]
+    fn what_is_no_id_is_refused() {
+        let id = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
+        for value in [&id[1..], &format!("{id}A"), "", &id.replace('A', "+"), &id.replace("AA", "é")] {
+            assert!(SessionId::parse(value.as_bytes()).is_none(), "{value}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_id() {
+        let id = SessionId::random().unwrap();
+        assert!(!format!("{id:?} {:?}", id.handle()).contains(id.expose()));
+    }
+}

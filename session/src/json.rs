@@ -1,0 +1,271 @@
+//! Where the members of a JSON object lie in its text.
+//!
+//! The text has been checked to be JSON before; nothing here decodes or checks a value, so that
+//! what nobody edits keeps its bytes, however deep it is nested and however its numbers are written.
+
+use std::borrow::Cow;
+
+/// Where one member lies: the key without its quotes, and the value, as offsets into the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) key: (u32, u32),
+    pub(crate) value: (u32, u32),
+}
+
+/// Finds the members of the object that `text` is; `None` if it is no object, or is 4 GiB or more.
+pub(crate) fn members(text: &[u8]) -> Option<Vec<Span>> {
+    u32::try_from(text.len()).ok()?;
+    let span = |from: usize, to: usize| (from as u32, to as u32);
+    let mut spans = Vec::new();
+    let mut at = space(text, 0);
+    if text.get(at) != Some(&b'{') {
+        return None;
+    }
+    at = space(text, at + 1);
+    while text.get(at) == Some(&b'"') {
+        let key_end = string_end(text, at)?;
+        let colon = space(text, key_end);
+        let value = space(text, colon + 1);
+        let value_end = value_end(text, value)?;
+        spans.push(Span { key: span(at + 1, key_end - 1), value: span(value, value_end) });
+        at = space(text, value_end);
+        if text.get(at) == Some(&b',') {
+            at = space(text, at + 1);
+        }
+    }
+    (text.get(at) == Some(&b'}') && space(text, at + 1) == text.len()).then_some(spans)
+}
+
+/// Returns what a key says, given its text without the quotes. A key that no Rust string can hold,
+/// with half a surrogate pair in it, is `None`.
+pub(crate) fn unescape(key: &[u8]) -> Option<Cow<'_, str>> {
+    if !key.contains(&b'\\') {
+        return std::str::from_utf8(key).ok().map(Cow::Borrowed);
+    }
+    let quoted = [b"\"", key, b"\""].concat();
+    serde_json::from_slice(&quoted).ok().map(Cow::Owned)
+}
+
+/// Returns a key as it is written in JSON, without the quotes.
+pub(crate) fn escape(key: &str) -> Cow<'_, str> {
+    if key.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        return Cow::Borrowed(key);
+    }
+    let quoted = serde_json::Value::from(key).to_string();
+    Cow::Owned(quoted[1..quoted.len() - 1].to_owned())
+}
+
+/// Returns whether two JSON texts, without space around them, tell the same value: the order of
+/// members and the space between them do not count. Numbers are compared as they are written, since
+/// no number of Rust holds them all. Of values that are nested too deep to compare, it says no.
+pub(crate) fn same_value(one: &[u8], other: &[u8]) -> bool {
+    one == other || same_within(one, other, 128)
+}
+
+fn same_within(one: &[u8], other: &[u8], depth: usize) -> bool {
+    let Some(depth) = depth.checked_sub(1) else { return false };
+    match (one.first(), other.first()) {
+        (Some(b'"'), Some(b'"')) => {
+            let text = |quoted: &'_ [u8]| unescape(&quoted[1..quoted.len() - 1]).map(Cow::into_owned);
+            one == other || text(one).is_some_and(|one| Some(one) == text(other))
+        }
+        (Some(b'['), Some(b'[')) => match (elements(one), elements(other)) {
+            (Some(ones), Some(others)) => {
+                ones.len() == others.len() && ones.zip(others).all(|(one, other)| same_within(one, other, depth))
+            }
+            _ => false,
+        },
+        (Some(b'{'), Some(b'{')) => match (sorted(one), sorted(other)) {
+            (Some(ones), Some(others)) => {
+                ones.len() == others.len()
+                    && ones.iter().zip(&others).all(|(a, b)| a.0 == b.0 && same_within(a.1, b.1, depth))
+            }
+            _ => false,
+        },
+        _ => one == other,
+    }
+}
+
+/// Returns the members of an object by their keys; `None` if a key cannot be told.
+fn sorted(object: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8])>> {
+    let cut = |(from, to): (u32, u32)| &object[from as usize..to as usize];
+    let spans = members(object)?;
+    let mut members: Vec<_> =
+        spans.iter().map(|span| Some((unescape(cut(span.key))?, cut(span.value)))).collect::<Option<_>>()?;
+    members.sort_by(|one, other| one.0.cmp(&other.0));
+    Some(members)
+}
+
+/// Finds the elements of the array that `text` is.
+fn elements(text: &[u8]) -> Option<std::vec::IntoIter<&[u8]>> {
+    let mut elements = Vec::new();
+    let mut at = space(text, 1);
+    while text.get(at)? != &b']' {
+        let end = value_end(text, at)?;
+        elements.push(&text[at..end]);
+        at = space(text, end);
+        if text.get(at) == Some(&b',') {
+            at = space(text, at + 1);
+        }
+    }
+    Some(elements.into_iter())
+}
+
+fn space(text: &[u8], at: usize) -> usize {
+    let rest = text.get(at..).unwrap_or_default();
+    at + rest.iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t')).count()
+}
+
+/// Returns the place behind the string that starts at `at`.
+fn string_end(text: &[u8], at: usize) -> Option<usize> {
+    let mut at = at + 1;
+    loop {
+        match text.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+}
+
+/// Returns the place behind the value that starts at `at`.
+fn value_end(text: &[u8], start: usize) -> Option<usize> {
+    let mut at = start;
+    let mut depth = 0_usize;
+    loop {
+        match text.get(at)? {
+            b'"' => at = string_end(text, at)?,
+            b'{' | b'[' => {
+                depth += 1;
+                at += 1;
+            }
+            b'}' | b']' => {
+                depth = depth.checked_sub(1)?;
+                at += 1;
+            }
+            _ if depth > 0 => at += 1,
+            // A number or a word, which ends where the object goes on.
+            _ => {
+                let rest = text.get(at..)?;
+                let len =
+                    rest.iter().take_while(|byte| !matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t'));
+                at += len.count();
+            }
+        }
+        if depth == 0 {
+            return (at > start).then_some(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Map, Value};
+
+    fn pairs(text: &str) -> Option<Vec<(Option<String>, &str)>> {
+        let cut = |(from, to): (u32, u32)| &text[from as usize..to as usize];
+        let spans = members(text.as_bytes())?;
+        Some(
+            spans
+                .iter()
+                .map(|span| (unescape(cut(span.key).as_bytes()).map(Cow::into_owned), cut(span.value)))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn awkward_objects() {
+        let key = |key: &str| Some(key.to_owned());
+        assert_eq!(pairs("{}"), Some(vec![]));
+        assert_eq!(pairs(" { \n} "), Some(vec![]));
+        assert_eq!(
+            pairs(r#" { "a" : 1e+21 , "b\"\\":"}]\"" ,"":[{"c":[]},"]"],"\u00e9":null } "#),
+            Some(vec![
+                (key("a"), "1e+21"),
+                (key("b\"\\"), r#""}]\"""#),
+                (key(""), r#"[{"c":[]},"]"]"#),
+                (key("é"), "null"),
+            ])
+        );
+        assert_eq!(pairs(r#"{"\ud83d":1}"#), Some(vec![(None, "1")]));
+        for text in ["", "[]", "1", "\"{}\"", "null", "{", "{\"a\":", "{\"a\":1", "{\"a\":[1}", "{}x"] {
+            assert_eq!(pairs(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn equal_values_need_not_be_written_alike() {
+        assert!(same_value(b"{\"a\":1,\"b\":[]}", b"{ \"b\" : [ ], \"a\" : 1 }"));
+        for (one, other, same) in [
+            (r#"[1, "\u00e9", {"b":{}, "a":null}]"#, r#"[1,"é",{"a":null,"b":{}}]"#, true),
+            ("1", "\"1\"", false),
+            ("[1]", "[1,2]", false),
+            ("[1,2]", "[2,1]", false),
+            (r#"{"a":1}"#, r#"{"a":2}"#, false),
+            (r#"{"a":1}"#, r#"{"b":1}"#, false),
+            // More digits than a float has: another number.
+            ("340282366920938463463374607431768211454", "340282366920938463463374607431768211455", false),
+            ("2.1203002766442553e-298", "2.120300276644255e-298", false),
+        ] {
+            assert_eq!(same_value(one.as_bytes(), other.as_bytes()), same, "{one} {other}");
+        }
+        let deep = "[".repeat(200) + &"]".repeat(200);
+        assert!(same_value(deep.as_bytes(), deep.as_bytes()));
+        assert!(!same_value(deep.as_bytes(), (deep.clone() + " ").as_bytes()));
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 24, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::hash_map(any::<String>(), inner, 0..6)
+                    .prop_map(|map| Value::from(map.into_iter().collect::<Map<_, _>>())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn members_are_what_a_parser_finds(
+            map in prop::collection::btree_map(any::<String>(), value(), 0..8),
+            pretty: bool,
+        ) {
+            let object = Value::from(map.into_iter().collect::<Map<_, _>>());
+            let text = if pretty { serde_json::to_string_pretty(&object) } else { serde_json::to_string(&object) };
+            let text = text.unwrap();
+            let found: Map<String, Value> = pairs(&text)
+                .unwrap()
+                .into_iter()
+                .map(|(key, value)| (key.unwrap(), serde_json::from_str(value).unwrap()))
+                .collect();
+            prop_assert_eq!(Value::from(found), object);
+        }
+
+        #[test]
+        fn a_value_is_the_same_however_it_is_written(one in value(), other in value()) {
+            let (plain, pretty) = (serde_json::to_vec(&one).unwrap(), serde_json::to_vec_pretty(&one).unwrap());
+            prop_assert!(same_value(&plain, &pretty));
+            prop_assert_eq!(same_value(&plain, &serde_json::to_vec(&other).unwrap()), one == other);
+        }
+
+        #[test]
+        fn escaping_a_key_is_undone(key: String) {
+            let written = escape(&key);
+            prop_assert_eq!(unescape(written.as_bytes()).unwrap(), key.as_str());
+        }
+
+        #[test]
+        fn nothing_makes_it_panic(text in prop::collection::vec(prop::sample::select(br#"{}[]",:\a1 "#.to_vec()), 0..40)) {
+            let _ = members(&text);
+        }
+    }
+}

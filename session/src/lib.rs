@@ -1,0 +1,34 @@
+#![doc = include_str!("../README.md")]
+
+mod cookie;
+mod data;
+mod edits;
+mod error;
+mod id;
+mod json;
+mod key;
+mod options;
+mod plan;
+mod queue;
+mod session;
+mod sessions;
+
+#[cfg(feature = "axum")]
+mod axum;
+#[cfg(feature = "tower")]
+mod tower;
+
+pub use cookie::{CookieOptions, SameSite, Scheme, Secure, SetCookie};
+pub use data::SessionData;
+pub use error::{Error, ErrorKind, Result};
+pub use id::Handle;
+pub use key::{Field, Key, Name};
+pub use options::{Lifetime, SessionOptions, TrustProxy};
+pub use session::Session;
+pub use sessions::{RequestHead, Sessions};
+
+#[cfg(feature = "tower")]
+pub use tower::{SessionLayer, SessionService};
+
+pub use sosa;
+pub use sosa_memory;

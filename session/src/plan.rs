@@ -1,0 +1,264 @@
+//! What is done with a session when its request ends, or saves it before: the whole policy, as a
+//! pure function.
+
+/// What is known of the session that a request came with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The request came without one.
+    None,
+    /// It came with an id that nobody has looked up yet.
+    Unloaded,
+    /// It came with an id under which nothing is stored. It is never taken over.
+    Unknown,
+    /// It came with the id of a session that another request has ended while this one was under
+    /// way, or renewed a moment before: the client has been given another id since.
+    Ended,
+    /// It came with the id of a live session.
+    Resumed,
+}
+
+/// What the request did to the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Data {
+    Same,
+    Changed,
+}
+
+/// What the request asked for the session itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum IdChange {
+    #[default]
+    Keep,
+    /// A new id, the data kept.
+    Renew,
+    /// A new id, the data dropped: what changed since then is all there is.
+    Regenerate,
+    /// An end. What changed since then is a new session.
+    Destroy,
+}
+
+/// Whether the response can carry a cookie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Channel {
+    #[default]
+    Open,
+    /// The cookie must not travel over plain http.
+    Insecure,
+    /// The response's head has been sent.
+    Closed,
+}
+
+/// What else decides.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Context {
+    /// The deadline has to be moved by a call of its own, should nothing else move it.
+    pub(crate) touch_due: bool,
+    /// The cookie is sent again whenever the session was used.
+    pub(crate) rolling: bool,
+    pub(crate) channel: Channel,
+}
+
+/// What is done in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Store {
+    Nothing,
+    /// Look the id up, then plan again.
+    Load,
+    /// Move the deadline.
+    Touch,
+    /// Save a new record under a new id.
+    Create,
+    /// Save the record, on condition of the revision read.
+    Update,
+    /// Save the data under a new id, then end the old record on condition of the revision read.
+    Renew,
+    /// Save a new record under a new id, then end the old one.
+    Regenerate,
+    /// Save a new record under a new id, then destroy the old one and what it was renewed as.
+    Replace,
+    /// Destroy the record and what it was renewed as.
+    Destroy,
+    /// Save nothing, since no cookie could announce or must carry it.
+    Withhold,
+    /// Save nothing, since the session was ended by another request.
+    Drop,
+}
+
+/// What the response's cookie does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cookie {
+    Keep,
+    Send,
+    Remove,
+}
+
+/// Decides. Who obeys is [`crate::sessions`].
+pub(crate) fn plan(origin: Origin, data: Data, id: IdChange, context: Context) -> (Store, Cookie) {
+    let open = context.channel == Channel::Open;
+    let remove = if open { Cookie::Remove } else { Cookie::Keep };
+    let announce = |store| if open { (store, Cookie::Send) } else { (Store::Withhold, Cookie::Keep) };
+
+    match (origin, id, data) {
+        (Origin::Unloaded, IdChange::Keep, Data::Same) if !context.touch_due => (Store::Nothing, Cookie::Keep),
+        (Origin::Unloaded, ..) => (Store::Load, Cookie::Keep),
+
+        // There is nothing to end; at most a dead cookie to take back.
+        (Origin::Unknown, IdChange::Destroy, Data::Same) => (Store::Nothing, remove),
+        (Origin::None | Origin::Unknown, _, Data::Same) => (Store::Nothing, Cookie::Keep),
+        (Origin::None | Origin::Unknown, _, Data::Changed) => announce(Store::Create),
+
+        // A late edit must not start a session whose cookie would replace the renewed one; a late
+        // logout is meant for the renewed session too; a login that is tried again is a new one.
+        (Origin::Ended, IdChange::Keep, Data::Changed) => (Store::Drop, Cookie::Keep),
+        (Origin::Ended, IdChange::Keep | IdChange::Renew | IdChange::Regenerate, Data::Same) => {
+            (Store::Nothing, Cookie::Keep)
+        }
+        (Origin::Ended, IdChange::Renew | IdChange::Regenerate, Data::Changed) => announce(Store::Create),
+
+        (Origin::Resumed, IdChange::Keep, data) => {
+            let store = match (data, context.channel) {
+                (Data::Changed, Channel::Insecure) => Store::Withhold,
+                (Data::Changed, Channel::Open | Channel::Closed) => Store::Update,
+                (Data::Same, _) if context.touch_due => Store::Touch,
+                (Data::Same, _) => Store::Nothing,
+            };
+            (store, if context.rolling && open { Cookie::Send } else { Cookie::Keep })
+        }
+        (Origin::Resumed, IdChange::Renew, _) => announce(Store::Renew),
+        (Origin::Resumed, IdChange::Regenerate, Data::Changed) if open => announce(Store::Regenerate),
+
+        // An end is honoured even where nothing may be saved.
+        (Origin::Resumed | Origin::Ended, IdChange::Destroy, Data::Changed) if open => announce(Store::Replace),
+        (Origin::Resumed, IdChange::Regenerate, _) | (Origin::Resumed | Origin::Ended, IdChange::Destroy, _) => {
+            (Store::Destroy, remove)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORIGINS: [Origin; 5] = [Origin::None, Origin::Unloaded, Origin::Unknown, Origin::Ended, Origin::Resumed];
+    const DATA: [Data; 2] = [Data::Same, Data::Changed];
+    const IDS: [IdChange; 4] = [IdChange::Keep, IdChange::Renew, IdChange::Regenerate, IdChange::Destroy];
+    const CHANNELS: [Channel; 3] = [Channel::Open, Channel::Insecure, Channel::Closed];
+
+    /// Every combination of origin, data, id and channel; `*` stands for all, `|` for or. Behind the
+    /// colon what is done, and what becomes of the cookie; then what is done if a touch is due, and
+    /// what becomes of the cookie if it is rolling, where that differs.
+    const TABLE: &str = "
+        None     Same    *                     *               : Nothing    Keep
+        None     Changed *                     Open            : Create     Send
+        None     Changed *                     Insecure|Closed : Withhold   Keep
+
+        Unloaded Same    Keep                  *               : Nothing    Keep    touch Load
+        Unloaded Same    Renew                 *               : Load       Keep
+        Unloaded Same    Regenerate            *               : Load       Keep
+        Unloaded Same    Destroy               *               : Load       Keep
+        Unloaded Changed *                     *               : Load       Keep
+
+        Unknown  Same    Keep                  *               : Nothing    Keep
+        Unknown  Same    Renew|Regenerate      *               : Nothing    Keep
+        Unknown  Same    Destroy               Open            : Nothing    Remove
+        Unknown  Same    Destroy               Insecure|Closed : Nothing    Keep
+        Unknown  Changed *                     Open            : Create     Send
+        Unknown  Changed *                     Insecure|Closed : Withhold   Keep
+
+        Ended    Same    Keep                  *               : Nothing    Keep
+        Ended    Same    Renew|Regenerate      *               : Nothing    Keep
+        Ended    Same    Destroy               Open            : Destroy    Remove
+        Ended    Same    Destroy               Insecure|Closed : Destroy    Keep
+        Ended    Changed Keep                  *               : Drop       Keep
+        Ended    Changed Renew|Regenerate      Open            : Create     Send
+        Ended    Changed Renew|Regenerate      Insecure|Closed : Withhold   Keep
+        Ended    Changed Destroy               Open            : Replace    Send
+        Ended    Changed Destroy               Insecure|Closed : Destroy    Keep
+
+        Resumed  Same    Keep                  Open            : Nothing    Keep    touch Touch rolling Send
+        Resumed  Same    Keep                  Insecure|Closed : Nothing    Keep    touch Touch
+        Resumed  Same    Renew                 Open            : Renew      Send
+        Resumed  Same    Renew                 Insecure|Closed : Withhold   Keep
+        Resumed  Same    Regenerate            Open            : Destroy    Remove
+        Resumed  Same    Regenerate            Insecure|Closed : Destroy    Keep
+        Resumed  Same    Destroy               Open            : Destroy    Remove
+        Resumed  Same    Destroy               Insecure|Closed : Destroy    Keep
+        Resumed  Changed Keep                  Open            : Update     Keep    rolling Send
+        Resumed  Changed Keep                  Insecure        : Withhold   Keep
+        Resumed  Changed Keep                  Closed          : Update     Keep
+        Resumed  Changed Renew                 Open            : Renew      Send
+        Resumed  Changed Renew                 Insecure|Closed : Withhold   Keep
+        Resumed  Changed Regenerate            Open            : Regenerate Send
+        Resumed  Changed Regenerate            Insecure|Closed : Destroy    Keep
+        Resumed  Changed Destroy               Open            : Replace    Send
+        Resumed  Changed Destroy               Insecure|Closed : Destroy    Keep
+    ";
+
+    #[test]
+    fn every_combination() {
+        let rows: Vec<Vec<&str>> = TABLE
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .filter(|row: &Vec<_>| !row.is_empty())
+            .collect();
+        let mut used = vec![false; rows.len()];
+        let mut combinations = 0;
+        for origin in ORIGINS {
+            for data in DATA {
+                for id in IDS {
+                    for channel in CHANNELS {
+                        let names =
+                            [format!("{origin:?}"), format!("{data:?}"), format!("{id:?}"), format!("{channel:?}")];
+                        let fits = |row: &Vec<&str>| {
+                            row.iter()
+                                .zip(&names)
+                                .all(|(cell, name)| *cell == "*" || cell.split('|').any(|cell| cell == name))
+                        };
+                        let fitting: Vec<_> = (0..rows.len()).filter(|index| fits(&rows[*index])).collect();
+                        let [index] = fitting[..] else { panic!("{names:?} stands in {} rows", fitting.len()) };
+                        used[index] = true;
+                        let row = &rows[index];
+                        let or = |word: &str, usual: &str| {
+                            let at = row.iter().position(|cell| *cell == word);
+                            at.map_or(usual, |at| row[at + 1]).to_owned()
+                        };
+                        for touch_due in [false, true] {
+                            for rolling in [false, true] {
+                                let store = if touch_due { or("touch", row[5]) } else { row[5].to_owned() };
+                                let cookie = if rolling { or("rolling", row[6]) } else { row[6].to_owned() };
+                                let context = Context { touch_due, rolling, channel };
+                                let (did, sent) = plan(origin, data, id, context);
+                                assert_eq!(
+                                    (format!("{did:?}"), format!("{sent:?}")),
+                                    (store, cookie),
+                                    "{names:?} {context:?}"
+                                );
+                                combinations += 1;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(combinations, 480);
+        assert!(used.iter().all(|used| *used), "a row of the table fits nothing");
+    }
+
+    /// What must hold whatever the table says.
+    #[test]
+    fn no_cookie_without_a_channel_and_no_save_that_it_could_not_announce() {
+        for origin in ORIGINS {
+            for data in DATA {
+                for id in IDS {
+                    for channel in [Channel::Insecure, Channel::Closed] {
+                        let (store, cookie) =
+                            plan(origin, data, id, Context { touch_due: true, rolling: true, channel });
+                        assert_eq!(cookie, Cookie::Keep);
+                        assert!(!matches!(store, Store::Create | Store::Renew | Store::Regenerate | Store::Replace));
+                        assert!(store != Store::Update || channel == Channel::Closed);
+                    }
+                }
+            }
+        }
+    }
+}

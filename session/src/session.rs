@@ -1,0 +1,428 @@
+//! The session of one request, as its handler sees it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sosa::{Outcome, Revision};
+use tokio::sync::{Mutex, MutexGuard};
+use tracing::warn;
+
+use crate::cookie::{Scheme, SetCookie};
+use crate::data::{OWN_KEY, SessionData, decode, encode};
+use crate::edits::Edits;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Handle, SessionId};
+use crate::key::{Key, Name};
+use crate::plan::{Cookie, Data, IdChange, Origin};
+use crate::sessions::Sessions;
+
+/// The session of a request. A clone is the same session.
+///
+/// It is lazy: the first call of any method looks the session up, and a request that calls none
+/// costs nothing. It is saved when the request ends, and what a handler sees is provisional until
+/// then: other requests of the same client may change the session at the same time. Edits of
+/// different keys never lose each other, of two inserts of one key the later save wins, and
+/// [`update`](Self::update) reads and writes in one.
+///
+/// Whatever becomes of it by other hands:
+///
+/// - **absent** or **expired**: the session is new and empty, under a new id; it is stored, and its
+///   cookie sent, only once something is inserted.
+/// - **malformed**: a value that is not of the asked type is an error for that key alone. A record
+///   that is no session at all is an error for the request, and is not overwritten.
+/// - **raced**: the edits are done to what the others saved. If another request **ended** the
+///   session meanwhile, they are dropped, and nothing brings it back.
+///
+/// # Errors
+///
+/// Every method can fail as the store can; what else is said of each.
+#[derive(Clone)]
+pub struct Session(Arc<Inner>);
+
+struct Inner {
+    sessions: Sessions,
+    scheme: Scheme,
+    state: Mutex<State>,
+}
+
+/// What is known of the session, and what the request did to it so far.
+pub(crate) struct State {
+    pub(crate) origin: Origin,
+    /// The id that the client has.
+    pub(crate) id: Option<SessionId>,
+    /// The id that a new session will have, once somebody asked for it.
+    next: Option<SessionId>,
+    /// The record as it is stored, and its state there.
+    pub(crate) record: Option<(SessionData, Revision)>,
+    edits: Edits,
+    id_change: IdChange,
+    pub(crate) touch_due: bool,
+    /// What the response's cookie will do.
+    pub(crate) cookie: Cookie,
+    pub(crate) closed: bool,
+    /// A save failed and may have been applied all the same: it is not sent again.
+    uncertain: bool,
+}
+
+impl Session {
+    pub(crate) fn new(sessions: Sessions, id: Option<SessionId>, scheme: Scheme) -> Self {
+        let state = State {
+            origin: if id.is_some() { Origin::Unloaded } else { Origin::None },
+            id,
+            next: None,
+            record: None,
+            edits: Edits::default(),
+            id_change: IdChange::Keep,
+            touch_due: false,
+            cookie: Cookie::Keep,
+            closed: false,
+            uncertain: false,
+        };
+        Self(Arc::new(Inner { sessions, scheme, state: Mutex::new(state) }))
+    }
+
+    /// Returns the value of a key, `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Decode`] if the value is not a `V`; session and value stay as they are.
+    pub async fn get<V: DeserializeOwned>(&self, key: impl Key<V>) -> Result<Option<V>> {
+        let state = self.loaded().await?;
+        let value = if key.name() == OWN_KEY { None } else { state.edits.view(state.base(), key.name()) };
+        value.map(|value| decode(key.name(), value)).transpose()
+    }
+
+    /// Inserts a value, whatever the key had before. A value equal to that is no change.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Encode`] if the value has no JSON form, [`ErrorKind::ReservedKey`] for the key
+    /// `sosa`; nothing is inserted then.
+    pub async fn insert<V: Serialize>(&self, key: impl Key<V>, value: V) -> Result<()> {
+        let value = encode(allowed(&key)?, &value)?;
+        self.loaded().await?.edits.insert(key.name(), value);
+        Ok(())
+    }
+
+    /// Removes a key and returns whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::ReservedKey`] for the key `sosa`.
+    pub async fn remove(&self, key: impl Name) -> Result<bool> {
+        let key = allowed(&key)?;
+        let mut state = self.loaded().await?;
+        let was_there = state.edits.view(state.base(), key).is_some();
+        if was_there {
+            state.edits.remove(key);
+        }
+        Ok(was_there)
+    }
+
+    /// Computes a value from the old one, without losing anybody's change, and returns it.
+    ///
+    /// `f` gets the value, `None` if there is none. If another request saves the session first, `f`
+    /// is called again on what that request saved, so it should do nothing but compute; the value
+    /// returned here is then not what is saved in the end.
+    ///
+    /// ```
+    /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_session::Result<()> {
+    /// # let session = Sessions::new(SessionOptions::memory()).open(RequestHead::new([]));
+    /// let views = session.update("views", |views: Option<u64>| views.unwrap_or(0) + 1).await?;
+    /// assert_eq!(views, 1);
+    /// # session.clear().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Decode`] if the value is not a `V`, now or when the session is saved; and those
+    /// of [`insert`](Self::insert).
+    pub async fn update<V, F>(&self, key: impl Key<V>, f: F) -> Result<V>
+    where
+        V: Serialize + DeserializeOwned,
+        F: Fn(Option<V>) -> V + Send + Sync + 'static,
+    {
+        let name: Box<str> = allowed(&key)?.into();
+        let step = {
+            let name = name.clone();
+            move |old: Option<&[u8]>| {
+                let old = old.map(|old| decode(&name, old)).transpose()?;
+                encode(&name, &f(old))
+            }
+        };
+        let mut state = self.loaded().await?;
+        let State { edits, record, id_change, .. } = &mut *state;
+        let new = edits.update(base(record.as_ref(), *id_change), &name, Arc::new(step))?;
+        decode(&name, new)
+    }
+
+    /// Removes all keys. The session itself stays; to end it, use [`destroy`](Self::destroy).
+    pub async fn clear(&self) -> Result<()> {
+        self.loaded().await?.edits.clear();
+        Ok(())
+    }
+
+    /// Returns the keys, in the order in which they were first inserted.
+    pub async fn keys(&self) -> Result<Vec<String>> {
+        Ok(self.data().await?.keys().map(Into::into).collect())
+    }
+
+    /// Returns everything in the session, this request's edits included.
+    pub async fn data(&self) -> Result<SessionData> {
+        let state = self.loaded().await?;
+        let base = state.base();
+        if state.edits.is_empty() {
+            return Ok(base.clone());
+        }
+        match base.meta().created {
+            0 => SessionData::unsaved(&state.edits.members(base)),
+            created => base.rewrite(base.rev(), created, &state.edits.members(base)),
+        }
+    }
+
+    /// Gives the session a new id and keeps its data, when it is saved. Do so whenever a client's
+    /// rights change, at login above all, so that an id that somebody planted before is worth
+    /// nothing.
+    ///
+    /// The absolute lifetime goes on. Requests that are under way with the old id find the session
+    /// ended, also some that come within 30 seconds: their edits are dropped, and they do not
+    /// replace the new cookie.
+    pub async fn renew(&self) -> Result<()> {
+        let mut state = self.loaded().await?;
+        if state.id_change == IdChange::Keep {
+            state.id_change = IdChange::Renew;
+        }
+        Ok(())
+    }
+
+    /// Starts a new session under a new id, when it is saved, and ends this one: its data is
+    /// dropped at once. If nothing is inserted, there is no session then.
+    pub async fn regenerate(&self) -> Result<()> {
+        let mut state = self.loaded().await?;
+        if state.id_change != IdChange::Destroy {
+            state.id_change = IdChange::Regenerate;
+        }
+        state.edits = Edits::default();
+        Ok(())
+    }
+
+    /// Ends the session, when it is saved, and takes the cookie back. What is inserted afterwards
+    /// is a new session under a new id.
+    ///
+    /// A session that another request renewed a moment ago ends under its new id.
+    pub async fn destroy(&self) -> Result<()> {
+        let mut state = self.loaded().await?;
+        state.id_change = IdChange::Destroy;
+        state.edits = Edits::default();
+        Ok(())
+    }
+
+    /// Counts this request as a use of the session, though it reads nothing; in a response that
+    /// takes long, such as a stream, it counts as one each time that [`save`](Self::save) follows.
+    pub async fn touch(&self) -> Result<()> {
+        let mut state = self.0.state.lock().await;
+        if state.origin == Origin::Unloaded {
+            return self.0.sessions.load(&mut state).await;
+        }
+        state.touch_due = true;
+        Ok(())
+    }
+
+    /// Throws away all that this request did and did not save, and loads the session again.
+    pub async fn reload(&self) -> Result<()> {
+        let mut state = self.0.state.lock().await;
+        self.0.sessions.reload(&mut state).await
+    }
+
+    /// Saves the session now, and not only when the request ends. What was asked of it has happened
+    /// when this returns, and other requests see it.
+    ///
+    /// Where the error is [`ErrorKind::Store`] and its [`outcome`](sosa::Error::outcome) is
+    /// [`Unknown`](sosa::Outcome::Unknown), the edits may have been saved. The end of the request
+    /// does not try again; calling this again may do an [`update`](Self::update) twice.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Ended`] if another request ended the session, [`ErrorKind::Insecure`] if its
+    /// cookie must not travel over plain http, [`ErrorKind::Closed`] if the session is new and the
+    /// response is under way, [`ErrorKind::Decode`] if an update met a value of another type.
+    pub async fn save(&self) -> Result<()> {
+        let mut state = self.0.state.lock().await;
+        state.uncertain = false;
+        let saved = self.0.sessions.commit(&mut state, self.0.scheme).await;
+        state.uncertain =
+            saved.as_ref().err().and_then(Error::store).is_some_and(|error| error.outcome() == Outcome::Unknown);
+        saved
+    }
+
+    /// Returns the session's public name, which is safe to show and to log. It changes with the id;
+    /// that of a new session is the one under which it will be stored.
+    pub async fn handle(&self) -> Result<Handle> {
+        let mut state = self.loaded().await?;
+        match state.handle().filter(|_| state.is_stored()) {
+            Some(handle) => Ok(handle),
+            None => {
+                let next = state.next_id()?;
+                let handle = next.handle();
+                state.next = Some(next);
+                Ok(handle)
+            }
+        }
+    }
+
+    /// Returns how often the session was saved: 0 for a new one.
+    pub async fn rev(&self) -> Result<u64> {
+        Ok(self.loaded().await?.base().rev())
+    }
+
+    /// Returns whether nothing is stored of the session yet.
+    pub async fn is_new(&self) -> Result<bool> {
+        Ok(!self.loaded().await?.is_stored())
+    }
+
+    /// Saves what is left to save, and says what the response's cookie does.
+    pub(crate) async fn close(&self) -> Result<Option<SetCookie>> {
+        let Inner { sessions, scheme, state } = &*self.0;
+        let mut state = state.lock().await;
+        if state.closed {
+            return Ok(None);
+        }
+        let saved = match state.uncertain {
+            true => Ok(()),
+            false => sessions.commit(&mut state, *scheme).await,
+        };
+        state.closed = true;
+        match saved {
+            // What the handler did not ask to be told of is told to whoever reads the events.
+            Err(error) if matches!(error.kind(), ErrorKind::Ended | ErrorKind::Insecure) => {
+                warn!(session = ?state.handle(), %error, "the edits of a request were dropped");
+                state.forget_edits();
+            }
+            Err(error) => {
+                let handle = state.handle();
+                state.forget_edits();
+                warn!(session = ?handle, %error, cause = error.store().map(tracing::field::display), "a session was not saved");
+                return Err(error);
+            }
+            Ok(()) => {}
+        }
+        Ok(sessions.write_cookie(&state, *scheme))
+    }
+
+    async fn loaded(&self) -> Result<MutexGuard<'_, State>> {
+        let mut state = self.0.state.lock().await;
+        self.0.sessions.load(&mut state).await?;
+        Ok(state)
+    }
+}
+
+/// Returns the record that edits are made to.
+fn base(record: Option<&(SessionData, Revision)>, id_change: IdChange) -> &SessionData {
+    match (id_change, record) {
+        (IdChange::Keep | IdChange::Renew, Some((data, _))) => data,
+        _ => SessionData::empty(),
+    }
+}
+
+/// Returns the key's name, unless it is the record's own.
+fn allowed(key: &impl Name) -> Result<&str> {
+    match key.name() {
+        OWN_KEY => Err(Error::new(ErrorKind::ReservedKey, "the key `sosa` belongs to the record itself")),
+        name => Ok(name),
+    }
+}
+
+impl State {
+    pub(crate) fn base(&self) -> &SessionData {
+        base(self.record.as_ref(), self.id_change)
+    }
+
+    /// Returns what the edits amount to.
+    pub(crate) fn data(&self) -> Data {
+        match self.edits.is_empty() || self.edits.change_nothing(self.base()) {
+            true => Data::Same,
+            false => Data::Changed,
+        }
+    }
+
+    pub(crate) fn id_change(&self) -> IdChange {
+        self.id_change
+    }
+
+    /// Returns the handle of the id that the client has.
+    pub(crate) fn handle(&self) -> Option<Handle> {
+        self.id.as_ref().map(SessionId::handle)
+    }
+
+    /// Returns where the record is stored, and in which state it was read.
+    pub(crate) fn stored(&self) -> Option<(Handle, Revision)> {
+        self.handle().zip(self.record.as_ref().map(|(_, revision)| *revision))
+    }
+
+    /// Returns the record with the edits, saved once more than before.
+    pub(crate) fn edited_again(&self) -> Result<SessionData> {
+        self.edited(self.base().rev() + 1, self.base().meta().created)
+    }
+
+    pub(crate) fn edited(&self, rev: u64, created: u64) -> Result<SessionData> {
+        self.base().rewrite(rev, created, &self.edits.members(self.base()))
+    }
+
+    /// Does the edits to the record as it is now.
+    pub(crate) fn rebase(&mut self) -> Result<()> {
+        self.edits.rebase(base(self.record.as_ref(), self.id_change))
+    }
+
+    /// Returns the id of the session that will be created.
+    pub(crate) fn next_id(&mut self) -> Result<SessionId> {
+        self.next.take().map_or_else(SessionId::random, Ok)
+    }
+
+    pub(crate) fn now_stored(&mut self, id: SessionId, data: SessionData, revision: Revision) {
+        self.origin = Origin::Resumed;
+        self.id = Some(id);
+        self.record = Some((data, revision));
+        self.forget_edits();
+    }
+
+    /// Leaves a session that has ended for a new one.
+    pub(crate) fn start_anew(&mut self) {
+        self.origin = Origin::None;
+        self.id = None;
+        self.record = None;
+        self.forget_edits();
+    }
+
+    /// Leaves nothing to be saved.
+    pub(crate) fn forget_edits(&mut self) {
+        self.edits = Edits::default();
+        self.id_change = IdChange::Keep;
+        self.touch_due = false;
+    }
+
+    fn is_stored(&self) -> bool {
+        self.record.is_some() && matches!(self.id_change, IdChange::Keep | IdChange::Renew)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        if !self.edits.is_empty() || self.id_change != IdChange::Keep {
+            warn!(
+                session = ?self.handle(),
+                "a session was dropped with edits that were not saved: its request was cancelled or panicked, or they \
+                 came after the response and needed `save`"
+            );
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}

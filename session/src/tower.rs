@@ -1,0 +1,159 @@
+//! The middleware: it wires [`Sessions`] to tower, and decides nothing.
+
+use std::future::Future;
+use std::mem;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::header::{COOKIE, HeaderName, HeaderValue, SET_COOKIE};
+use http::{Extensions, Request, Response, StatusCode};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::error::{Error, Result};
+use crate::options::SessionOptions;
+use crate::session::Session;
+use crate::sessions::{RequestHead, Sessions};
+
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Gives every request a [`Session`], as an extension, and saves it with the response.
+///
+/// The session is closed once the inner service has returned its response, whatever the status, and
+/// before a byte of it is sent. If that fails, the response is replaced by an empty one of status
+/// 503 (the store is unavailable, late or full) or 500, without a cookie. A request that panics or
+/// is dropped saves nothing.
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use sosa_session::{Session, SessionLayer, SessionOptions};
+///
+/// async fn views(session: Session) -> sosa_session::Result<String> {
+///     let views = session.update("views", |views: Option<u64>| views.unwrap_or(0) + 1).await?;
+///     Ok(format!("{views} views"))
+/// }
+///
+/// let app: Router = Router::new().route("/", get(views)).layer(SessionLayer::new(SessionOptions::memory()));
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SessionLayer {
+    sessions: Sessions,
+    peer: FindPeer,
+}
+
+/// Finds out who sent a request from what the server left in its extensions.
+type FindPeer = fn(&Extensions) -> Option<IpAddr>;
+
+impl SessionLayer {
+    /// Makes the layer, from options or from a collection alone.
+    ///
+    /// # Panics
+    ///
+    /// If the options contradict each other. [`Sessions::try_new`] returns that as an error.
+    pub fn new(options: impl Into<SessionOptions>) -> Self {
+        Sessions::new(options).into()
+    }
+
+    /// Says how to find out who sent a request, for [`TrustProxy::When`](crate::TrustProxy::When).
+    /// With axum's `into_make_service_with_connect_info::<SocketAddr>()`:
+    ///
+    /// ```
+    /// use axum::extract::ConnectInfo;
+    /// use sosa_session::{SessionLayer, SessionOptions, TrustProxy};
+    /// use std::{net::SocketAddr, sync::Arc};
+    ///
+    /// let proxy = TrustProxy::When(Arc::new(|peer| peer.is_loopback()));
+    /// let layer = SessionLayer::new(SessionOptions::memory().trust_proxy(proxy))
+    ///     .peer(|extensions| extensions.get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip()));
+    /// ```
+    pub fn peer(mut self, peer: fn(&Extensions) -> Option<IpAddr>) -> Self {
+        self.peer = peer;
+        self
+    }
+}
+
+impl From<Sessions> for SessionLayer {
+    fn from(sessions: Sessions) -> Self {
+        Self { sessions, peer: |_| None }
+    }
+}
+
+impl<S> Layer<S> for SessionLayer {
+    type Service = SessionService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        SessionService { layer: self.clone(), inner }
+    }
+}
+
+/// The service that [`SessionLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct SessionService<S> {
+    layer: SessionLayer,
+    inner: S,
+}
+
+impl<S> SessionService<S> {
+    fn open<B>(&self, request: &Request<B>) -> Session {
+        let headers = request.headers();
+        let cookies = headers.get_all(COOKIE).iter().map(|value| (COOKIE.as_str(), value.as_bytes()));
+        let proto = headers.get(&X_FORWARDED_PROTO).map(|value| (X_FORWARDED_PROTO.as_str(), value.as_bytes()));
+        let peer = (self.layer.peer)(request.extensions());
+        self.layer.sessions.open(RequestHead::new(cookies.chain(proto)).peer(peer))
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for SessionService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S::Future: Send,
+    ReqBody: Send + 'static,
+    ResBody: Default + Send,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        // The one that is ready goes with the request, and its clone gets ready for the next.
+        let next = self.inner.clone();
+        let mut inner = mem::replace(&mut self.inner, next);
+        let session = self.open(&request);
+        request.extensions_mut().insert(session.clone());
+        Box::pin(async move {
+            let mut response = inner.call(request).await?;
+            match close(&session).await {
+                Ok(None) => {}
+                Ok(Some(cookie)) => {
+                    response.headers_mut().append(SET_COOKIE, cookie);
+                }
+                Err(status) => {
+                    response = Response::default();
+                    *response.status_mut() = status;
+                }
+            }
+            Ok(response)
+        })
+    }
+}
+
+/// Closes the session and writes its cookie, marked so that nobody logs it by accident.
+async fn close(session: &Session) -> Result<Option<HeaderValue>, StatusCode> {
+    let Some(cookie) = session.close().await.map_err(|error| error.status_code())? else { return Ok(None) };
+    let mut value = HeaderValue::from_str(cookie.value()).expect("the parts of a cookie were checked");
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+impl Error {
+    /// Returns [`status`](Self::status) as the type of the http crate.
+    pub fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}

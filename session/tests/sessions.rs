@@ -1,0 +1,668 @@
+//! The rules of sessions, without any framework: what is stored, what is sent, and who wins.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sosa_session::sosa::{
+    self, Clock, Collection, CollectionExt, DestroyOptions, Entry, ListOptions, LoadOptions, Outcome, Page, Revision,
+    SaveOptions, async_trait,
+};
+use sosa_session::{
+    CookieOptions, ErrorKind, Field, Lifetime, RequestHead, Scheme, Secure, Session, SessionData, SessionOptions,
+    Sessions, TrustProxy,
+};
+
+/// A collection in memory that counts its calls, and fails those that it is told to.
+#[derive(Clone, Debug)]
+struct Store {
+    inner: sosa_memory::MemoryCollection<SessionData>,
+    calls: Arc<AtomicUsize>,
+    /// The call that fails, counted from 1, and whether it is applied all the same.
+    fails: Arc<(AtomicUsize, AtomicUsize)>,
+}
+
+impl Store {
+    fn new(clock: &Clock) -> Self {
+        let inner = sosa_memory::new("test").with_clock(clock.clone()).collection("sessions");
+        Self { inner, calls: Arc::default(), fails: Arc::default() }
+    }
+
+    /// Returns how many calls were made since this was last asked.
+    fn calls(&self) -> usize {
+        self.calls.swap(0, Ordering::SeqCst)
+    }
+
+    fn fail_at(&self, call: usize, applied: bool) {
+        self.calls();
+        self.fails.0.store(call, Ordering::SeqCst);
+        self.fails.1.store(applied.into(), Ordering::SeqCst);
+    }
+
+    async fn live(&self) -> Vec<String> {
+        let page = self.inner.list().await.unwrap();
+        page.into_pairs().unwrap().into_iter().filter(|(_, data)| !data.has_ended()).map(|(id, _)| id).collect()
+    }
+
+    async fn call<T>(&self, call: impl Future<Output = sosa::Result<T>>) -> sosa::Result<T> {
+        let count = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.fails.0.load(Ordering::SeqCst) != count {
+            return call.await;
+        }
+        self.fails.0.store(0, Ordering::SeqCst);
+        let error = sosa::Error::new(sosa::ErrorKind::Timeout, "late");
+        if self.fails.1.load(Ordering::SeqCst) == 0 {
+            return Err(error);
+        }
+        call.await?;
+        Err(error.with_outcome(Outcome::Unknown))
+    }
+}
+
+#[async_trait]
+impl Collection<SessionData> for Store {
+    async fn load_with(&self, id: &str, options: LoadOptions) -> sosa::Result<Option<Entry<SessionData>>> {
+        self.call(self.inner.load_with(id, options)).await
+    }
+
+    async fn save_with(&self, id: &str, value: &SessionData, options: SaveOptions) -> sosa::Result<Revision> {
+        self.call(self.inner.save_with(id, value, options)).await
+    }
+
+    async fn destroy_with(&self, id: &str, options: DestroyOptions) -> sosa::Result<bool> {
+        self.call(self.inner.destroy_with(id, options)).await
+    }
+
+    async fn list_with(&self, options: ListOptions) -> sosa::Result<Page<SessionData>> {
+        self.call(self.inner.list_with(options)).await
+    }
+}
+
+struct Site {
+    store: Store,
+    clock: Clock,
+    sessions: Sessions,
+}
+
+/// A browser: what it sends as its cookie.
+type Jar = Option<String>;
+
+fn site_with(options: impl FnOnce(SessionOptions) -> SessionOptions) -> Site {
+    let clock = Clock::manual();
+    let store = Store::new(&clock);
+    let sessions = Sessions::new(options(SessionOptions::new(store.clone()).clock(clock.clone())));
+    Site { store, clock, sessions }
+}
+
+fn site() -> Site {
+    site_with(|options| options)
+}
+
+impl Site {
+    fn open(&self, jar: &Jar) -> Session {
+        self.sessions.open(RequestHead::new(jar.iter().map(|cookie| ("Cookie", cookie.as_bytes()))))
+    }
+
+    /// Closes the session, keeps its cookie as a browser would, and returns what was sent.
+    async fn close(&self, session: &Session, jar: &mut Jar) -> Option<String> {
+        let sent = self.sessions.close(session).await.unwrap().map(|cookie| cookie.value().to_owned());
+        if let Some(cookie) = &sent {
+            let pair = cookie.split(';').next().unwrap().to_owned();
+            *jar = if cookie.contains("Max-Age=0") { None } else { Some(pair) };
+        }
+        sent
+    }
+
+    /// Makes a session that holds `user: "ada"`.
+    async fn log_in(&self) -> Jar {
+        let mut jar = None;
+        let session = self.open(&jar);
+        session.insert("user", "ada").await.unwrap();
+        self.close(&session, &mut jar).await.expect("a new session has a cookie");
+        self.store.calls();
+        jar
+    }
+
+    async fn user(&self, jar: &Jar) -> Option<String> {
+        let session = self.open(jar);
+        let user = session.get("user").await.unwrap();
+        assert!(self.close(&session, &mut jar.clone()).await.is_none());
+        user
+    }
+}
+
+#[tokio::test]
+async fn who_asks_nothing_costs_nothing_and_reading_costs_one_call() {
+    let site = site();
+    let jar = site.log_in().await;
+    for jar in [&None, &jar, &Some("__Host-id=unknownunknownunknownunknownunk0".into())] {
+        let session = site.open(jar);
+        assert!(site.close(&session, &mut jar.clone()).await.is_none());
+        assert_eq!(site.store.calls(), 0);
+    }
+    let session = site.open(&None);
+    assert_eq!(session.get::<String>("user").await.unwrap(), None);
+    assert!(session.is_new().await.unwrap());
+    assert!(site.close(&session, &mut None).await.is_none());
+    assert_eq!(site.store.calls(), 0, "there is nothing to look up");
+
+    let session = site.open(&jar);
+    assert_eq!(session.get::<String>("user").await.unwrap().as_deref(), Some("ada"));
+    assert_eq!(session.keys().await.unwrap(), ["user"]);
+    assert!(!session.is_new().await.unwrap());
+    assert!(site.close(&session, &mut jar.clone()).await.is_none());
+    assert_eq!(site.store.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_session_is_made_by_its_first_edit_and_announced_once() {
+    let site = site();
+    let mut jar = None;
+    let session = site.open(&jar);
+    let handle = session.handle().await.unwrap();
+    session.insert("n", 1).await.unwrap();
+    assert_eq!(session.rev().await.unwrap(), 0);
+    let cookie = site.close(&session, &mut jar).await.unwrap();
+    assert_eq!(site.store.calls(), 1);
+    assert!(cookie.ends_with("; Path=/; HttpOnly; Secure; SameSite=Lax"), "{cookie}");
+    assert_eq!(site.store.live().await, [handle.to_string()], "it is stored under the handle that was shown");
+    assert!(!cookie.contains(handle.as_str()));
+
+    let session = site.open(&jar);
+    session.insert("n", 2).await.unwrap();
+    session.save().await.unwrap();
+    assert_eq!(session.rev().await.unwrap(), 2);
+    session.insert("m", 3).await.unwrap();
+    assert!(site.close(&session, &mut jar).await.is_none(), "the client has the cookie");
+    let session = site.open(&jar);
+    assert_eq!((session.rev().await.unwrap(), session.handle().await.unwrap()), (3, handle));
+    assert_eq!(session.data().await.unwrap().iter().map(|(_, json)| json).collect::<Vec<_>>(), ["2", "3"]);
+}
+
+#[tokio::test]
+async fn what_changes_nothing_is_not_saved() {
+    let site = site();
+    let mut jar = site.log_in().await;
+    let session = site.open(&jar);
+    session.insert("user", "eve").await.unwrap();
+    session.insert("user", "ada").await.unwrap();
+    assert!(!session.remove("nothing").await.unwrap());
+    session.update("user", |user: Option<String>| user.unwrap_or_default()).await.unwrap();
+    session.save().await.unwrap();
+    assert_eq!((site.store.calls(), session.rev().await.unwrap()), (1, 1));
+    session.clear().await.unwrap();
+    session.insert("user", "ada").await.unwrap();
+    site.close(&session, &mut jar).await;
+    assert_eq!(site.store.calls(), 0);
+
+    let session = site.open(&None);
+    session.insert("n", 1).await.unwrap();
+    session.remove("n").await.unwrap();
+    assert!(site.close(&session, &mut None).await.is_none());
+    assert_eq!(site.store.calls(), 0, "an empty new session is not stored");
+}
+
+#[tokio::test]
+async fn an_unknown_id_is_never_taken_over() {
+    let site = site();
+    let planted = "__Host-id=plantedplantedplantedplantedplan".to_owned();
+    let mut jar = Some(planted.clone());
+    let session = site.open(&jar);
+    session.insert("user", "ada").await.unwrap();
+    site.close(&session, &mut jar).await.unwrap();
+    assert_ne!(jar, Some(planted.clone()));
+    assert_eq!(site.user(&Some(planted)).await, None);
+    assert_eq!(site.user(&jar).await.as_deref(), Some("ada"));
+}
+
+#[tokio::test]
+async fn concurrent_edits_lose_nothing() {
+    let site = site();
+    let mut jar = site.log_in().await;
+    let (one, other) = (site.open(&jar), site.open(&jar));
+    for (session, key) in [(&one, "one"), (&other, "other")] {
+        session.insert(key, true).await.unwrap();
+        session.insert("last", key).await.unwrap();
+        session.update("n", |n: Option<u32>| n.unwrap_or(0) + 1).await.unwrap();
+        session.update("n", |n: Option<u32>| n.unwrap_or(0) * 10).await.unwrap();
+    }
+    other.remove("user").await.unwrap();
+    for session in [&one, &other] {
+        site.close(session, &mut jar).await;
+    }
+    let data = site.open(&jar).data().await.unwrap();
+    assert_eq!((data.json("one"), data.json("other"), data.json("user")), (Some("true"), Some("true"), None));
+    assert_eq!(data.json("last"), Some("\"other\""), "the later save wins");
+    assert_eq!(data.json("n"), Some("110"), "both steps of each update are taken again, in order");
+    assert_eq!(data.rev(), 3);
+}
+
+#[tokio::test]
+async fn an_ended_session_stays_ended() {
+    let site = site();
+    let jar = site.log_in().await;
+    let (late, told, never) = (site.open(&jar), site.open(&jar), site.open(&jar));
+    for session in [&late, &told, &never] {
+        session.insert("late", 1).await.unwrap();
+    }
+    let logout = site.open(&jar);
+    logout.destroy().await.unwrap();
+    let mut browser = jar.clone();
+    let sent = site.close(&logout, &mut browser).await.unwrap();
+    assert!(sent.starts_with("__Host-id=; ") && browser.is_none(), "{sent}");
+
+    assert_eq!(told.save().await.unwrap_err().kind(), ErrorKind::Ended);
+    assert_eq!(told.get::<u8>("late").await.unwrap(), None);
+    told.insert("again", 1).await.unwrap();
+    for session in [&late, &told, &never] {
+        assert!(site.close(session, &mut jar.clone()).await.is_none(), "whose edits are dropped sends no cookie");
+    }
+    assert!(site.store.live().await.is_empty());
+}
+
+#[tokio::test]
+async fn renew_keeps_the_data_under_a_new_id() {
+    let site = site();
+    let old = site.log_in().await;
+    let mut jar = old.clone();
+    let session = site.open(&jar);
+    session.insert("role", "admin").await.unwrap();
+    session.renew().await.unwrap();
+    let before = session.handle().await.unwrap();
+    session.save().await.unwrap();
+    assert_ne!(session.handle().await.unwrap(), before);
+    assert_eq!(session.rev().await.unwrap(), 2);
+    site.close(&session, &mut jar).await.expect("the new id is announced");
+    assert_ne!(jar, old);
+    assert_eq!(site.user(&jar).await.as_deref(), Some("ada"));
+    assert_eq!(site.user(&old).await, None);
+    assert_eq!(site.store.live().await.len(), 1);
+}
+
+/// A page's other requests, still under the old cookie, must not wipe the login that renewed it.
+#[tokio::test]
+async fn a_late_edit_under_a_renewed_id_sends_no_cookie() {
+    let site = site();
+    let old = site.log_in().await;
+    let mut jar = old.clone();
+    let (under_way, login) = (site.open(&old), site.open(&old));
+    under_way.insert("seen", 1).await.unwrap();
+    login.renew().await.unwrap();
+    site.close(&login, &mut jar).await.unwrap();
+    let late = site.open(&old);
+    late.insert("seen", 2).await.unwrap();
+    for session in [&under_way, &late] {
+        assert!(site.close(session, &mut jar).await.is_none());
+    }
+    let login_again = site.open(&old);
+    login_again.renew().await.unwrap();
+    login_again.insert("user", "bob").await.unwrap();
+    let mut other_jar = old.clone();
+    site.close(&login_again, &mut other_jar).await.expect("a login that is tried again works");
+    assert_eq!(site.user(&other_jar).await.as_deref(), Some("bob"));
+    assert_eq!(site.user(&jar).await.as_deref(), Some("ada"));
+
+    // It is remembered for a while only, however often somebody comes back to it.
+    site.clock.advance(Duration::from_secs(29));
+    assert_eq!(site.user(&old).await, None);
+    site.clock.advance(Duration::from_secs(1));
+    let session = site.open(&old);
+    session.insert("user", "eve").await.unwrap();
+    assert!(site.close(&session, &mut None).await.is_some(), "now it is an id like any unknown one");
+    assert_eq!(site.store.inner.list().await.unwrap().items.len(), 3, "three sessions and nothing else");
+}
+
+#[tokio::test]
+async fn a_logout_under_a_renewed_id_ends_the_session() {
+    for logs_out_before_close in [true, false] {
+        let site = site();
+        let mut jar = site.log_in().await;
+        let logout = site.open(&jar);
+        if logs_out_before_close {
+            logout.destroy().await.unwrap();
+        }
+        for _ in 0..2 {
+            let login = site.open(&jar);
+            login.renew().await.unwrap();
+            site.close(&login, &mut jar).await.unwrap();
+        }
+        logout.destroy().await.unwrap();
+        site.close(&logout, &mut jar).await.unwrap();
+        assert!(site.store.live().await.is_empty() && jar.is_none());
+    }
+}
+
+#[tokio::test]
+async fn renew_carries_what_others_saved_and_yields_to_a_logout() {
+    let site = site();
+    let mut jar = site.log_in().await;
+    let (edit, login) = (site.open(&jar), site.open(&jar));
+    edit.insert("cart", 1).await.unwrap();
+    login.insert("role", "admin").await.unwrap();
+    login.renew().await.unwrap();
+    site.close(&edit, &mut jar).await;
+    site.close(&login, &mut jar).await.unwrap();
+    let data = site.open(&jar).data().await.unwrap();
+    assert_eq!(data.keys().collect::<Vec<_>>(), ["user", "cart", "role"]);
+
+    let (logout, login) = (site.open(&jar), site.open(&jar));
+    login.renew().await.unwrap();
+    logout.destroy().await.unwrap();
+    let mut gone = jar.clone();
+    site.close(&logout, &mut gone).await;
+    assert!(site.close(&login, &mut jar).await.is_none());
+    assert!(site.store.live().await.is_empty());
+}
+
+#[tokio::test]
+async fn regenerate_and_destroy_start_a_new_session_if_something_is_inserted() {
+    for destroy in [false, true] {
+        let site = site();
+        let old = site.log_in().await;
+        let mut jar = old.clone();
+        let session = site.open(&jar);
+        session.insert("lost", 1).await.unwrap();
+        let before = session.handle().await.unwrap();
+        if destroy {
+            session.destroy().await.unwrap()
+        } else {
+            session.regenerate().await.unwrap()
+        }
+        assert_eq!((session.get::<u8>("user").await.unwrap(), session.rev().await.unwrap()), (None, 0));
+        let after = session.handle().await.unwrap();
+        assert_ne!(after, before);
+        session.insert("user", "bob").await.unwrap();
+        site.close(&session, &mut jar).await.unwrap();
+        assert_eq!(site.store.live().await, [after.to_string()]);
+        assert_eq!((site.user(&old).await, site.user(&jar).await.as_deref()), (None, Some("bob")));
+
+        let session = site.open(&jar);
+        if destroy {
+            session.destroy().await.unwrap()
+        } else {
+            session.regenerate().await.unwrap()
+        }
+        let sent = site.close(&session, &mut jar).await.unwrap();
+        assert!(sent.contains("Max-Age=0"), "nothing was inserted: there is no session");
+        assert!(site.store.live().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn two_logins_at_once_leave_a_browser_logged_in() {
+    let site = site();
+    let jar = site.log_in().await;
+    let logins = [site.open(&jar), site.open(&jar)];
+    let mut browser = jar.clone();
+    for login in &logins {
+        login.regenerate().await.unwrap();
+        login.insert("user", "bob").await.unwrap();
+    }
+    for login in &logins {
+        site.close(login, &mut browser).await.unwrap();
+        assert_eq!(site.user(&browser).await.as_deref(), Some("bob"));
+    }
+}
+
+#[tokio::test]
+async fn idle_and_absolute_lifetime() {
+    let minutes = |n: u64| Duration::from_secs(60 * n);
+    let site = site_with(|options| options.lifetime(Lifetime::new().idle(minutes(10)).absolute(minutes(60))));
+    let jar = site.log_in().await;
+    for _ in 0..6 {
+        site.clock.advance(minutes(9));
+        assert_eq!(site.user(&jar).await.as_deref(), Some("ada"), "each use counts");
+        assert_eq!(site.store.calls(), 1, "in the same call");
+    }
+    site.clock.advance(minutes(6));
+    assert_eq!(site.user(&jar).await, None, "it was used 6 minutes ago, and began an hour ago");
+    assert_eq!(site.store.inner.list().await.unwrap().items.len(), 0);
+
+    let jar = site.log_in().await;
+    site.clock.advance(minutes(9));
+    let untouched = site.open(&jar);
+    site.close(&untouched, &mut None).await;
+    site.clock.advance(minutes(1));
+    assert_eq!(site.user(&jar).await, None, "a request that asks nothing does not count");
+
+    let jar = site.log_in().await;
+    site.clock.advance(minutes(9));
+    let stream = site.open(&jar);
+    stream.touch().await.unwrap();
+    site.close(&stream, &mut None).await;
+    site.clock.advance(minutes(9));
+    stream.touch().await.unwrap();
+    stream.save().await.unwrap();
+    site.clock.advance(minutes(9));
+    assert_eq!(site.user(&jar).await.as_deref(), Some("ada"), "unless it says so");
+}
+
+#[tokio::test]
+async fn renewing_does_not_begin_anew_and_a_persistent_cookie_says_what_is_left() {
+    let site = site_with(|options| {
+        let lifetime = Lifetime::new().idle(None).absolute(Duration::from_secs(100)).persistent();
+        options.lifetime(lifetime)
+    });
+    let mut jar = None;
+    let session = site.open(&jar);
+    session.insert("user", "ada").await.unwrap();
+    assert!(site.close(&session, &mut jar).await.unwrap().contains("; Max-Age=100;"));
+    site.clock.advance(Duration::from_secs(60));
+    let session = site.open(&jar);
+    session.renew().await.unwrap();
+    assert!(site.close(&session, &mut jar).await.unwrap().contains("; Max-Age=40;"));
+    site.clock.advance(Duration::from_secs(39));
+    assert_eq!(site.user(&jar).await.as_deref(), Some("ada"));
+    site.clock.advance(Duration::from_secs(1));
+    assert_eq!(site.user(&jar).await, None);
+}
+
+#[tokio::test]
+async fn a_rolling_cookie_is_sent_with_each_use() {
+    let site = site_with(|options| options.cookie(CookieOptions::new().rolling(true)));
+    let mut jar = site.log_in().await;
+    let session = site.open(&jar);
+    assert!(site.close(&session, &mut jar).await.is_none());
+    let session = site.open(&jar);
+    session.get::<String>("user").await.unwrap();
+    let same = jar.clone();
+    assert!(site.close(&session, &mut jar).await.is_some());
+    assert_eq!(jar, same);
+}
+
+#[tokio::test]
+async fn where_no_cookie_may_be_sent_nothing_is_saved() {
+    let site = site_with(|options| options.scheme(Scheme::Http).trust_proxy(TrustProxy::Always));
+    let plain = site.open(&None);
+    plain.insert("user", "ada").await.unwrap();
+    let error = plain.save().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Insecure);
+    assert!(error.to_string().contains("trust the proxy"));
+    assert!(site.close(&plain, &mut None).await.is_none());
+    assert_eq!(site.store.calls(), 0);
+
+    let through = |proto: &'static str, jar: &Jar| {
+        let cookie = jar.clone().unwrap_or_default();
+        let headers = [("cookie", cookie.as_bytes()), ("x-forwarded-proto", proto.as_bytes())];
+        site.sessions.open(RequestHead::new(headers))
+    };
+    let mut jar = None;
+    let session = through("HTTPS, http", &None);
+    session.insert("user", "ada").await.unwrap();
+    assert!(site.close(&session, &mut jar).await.is_some());
+    let session = through("http", &jar);
+    session.insert("user", "eve").await.unwrap();
+    assert!(site.close(&session, &mut jar).await.is_none());
+    assert_eq!(site.user(&jar).await.as_deref(), Some("ada"));
+    let session = through("http", &jar);
+    session.destroy().await.unwrap();
+    assert!(site.close(&session, &mut jar).await.is_none());
+    assert!(site.store.live().await.is_empty(), "an end is honoured all the same");
+
+    let site = site_with(|options| options.scheme(Scheme::Http));
+    let head = RequestHead::new([("x-forwarded-proto", &b"https"[..])]);
+    let session = site.sessions.open(head);
+    session.insert("user", "eve").await.unwrap();
+    assert!(site.close(&session, &mut None).await.is_none(), "a header of anybody is not believed");
+}
+
+#[tokio::test]
+async fn an_automatic_secure_cookie_follows_the_scheme() {
+    let site = site_with(|options| options.cookie(CookieOptions::new().secure(Secure::Auto)));
+    for (scheme, secure) in [(Scheme::Http, false), (Scheme::Https, true), (Scheme::Unknown, false)] {
+        let session = site.sessions.open(RequestHead::new([]).scheme(scheme));
+        session.insert("user", "ada").await.unwrap();
+        assert_eq!(site.close(&session, &mut None).await.unwrap().contains("; Secure"), secure);
+    }
+}
+
+#[tokio::test]
+async fn a_value_of_another_type_is_an_error_for_its_key_alone() {
+    const USER: Field<u32> = Field::new("user");
+    let site = site();
+    let mut jar = site.log_in().await;
+    let session = site.open(&jar);
+    let error = session.get(USER).await.unwrap_err();
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Decode, 500));
+    assert!(!format!("{error} {error:?}").contains("ada"));
+    assert_eq!(session.update(USER, |_| 1).await.unwrap_err().kind(), ErrorKind::Decode);
+    session.insert("n", 1).await.unwrap();
+    site.close(&session, &mut jar).await;
+    let session = site.open(&jar);
+    assert_eq!(session.get::<String>("user").await.unwrap().as_deref(), Some("ada"));
+    assert_eq!(session.get::<u8>("n").await.unwrap(), Some(1));
+
+    for refused in [session.insert("sosa", 1).await, session.remove("sosa").await.map(drop)] {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::ReservedKey);
+    }
+    assert_eq!(session.get::<u8>("sosa").await.unwrap(), None);
+    let no_json = std::collections::BTreeMap::from([((1, 2), 3)]);
+    assert_eq!(session.insert("map", no_json).await.unwrap_err().kind(), ErrorKind::Encode);
+}
+
+#[tokio::test]
+async fn a_record_that_is_no_session_is_an_error_and_is_not_overwritten() {
+    let site = site();
+    let jar = site.log_in().await;
+    let [id] = &site.store.live().await[..] else { panic!("one session") };
+    let foreign: SessionData = r#"{"cookie":{},"user":"eve"}"#.parse().unwrap();
+    site.store.inner.save(id, &foreign).await.unwrap();
+    let session = site.open(&jar);
+    for error in [session.get::<String>("user").await.unwrap_err(), session.insert("user", 1).await.unwrap_err()] {
+        assert_eq!(error.store().unwrap().kind(), sosa::ErrorKind::Decode);
+        assert_eq!(error.status(), 500);
+    }
+    assert!(site.close(&session, &mut None).await.is_none());
+    assert_eq!(site.store.inner.load(id).await.unwrap(), Some(foreign));
+}
+
+#[tokio::test]
+async fn a_store_that_fails_sends_no_cookie_and_leaves_nothing_behind() {
+    let site = site();
+    let session = site.open(&None);
+    session.insert("user", "ada").await.unwrap();
+    site.store.fail_at(1, false);
+    let error = site.sessions.close(&session).await.unwrap_err();
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Store, 503));
+    assert!(site.store.live().await.is_empty());
+
+    let jar = site.log_in().await;
+    for (call, applied) in [(1, false), (1, true), (2, false)] {
+        let session = site.open(&jar);
+        session.insert("n", 1).await.unwrap();
+        session.renew().await.unwrap();
+        site.store.fail_at(call, applied);
+        assert_eq!(site.sessions.close(&session).await.unwrap_err().status(), 503);
+        assert_eq!(site.store.live().await.len(), 1, "the record that nobody was told of is gone");
+        assert_eq!(site.user(&jar).await.as_deref(), Some("ada"), "the old one works on");
+    }
+}
+
+#[tokio::test]
+async fn a_save_whose_outcome_is_unknown_is_not_sent_again() {
+    let site = site();
+    let mut jar = site.log_in().await;
+    let session = site.open(&jar);
+    session.update("n", |n: Option<u32>| n.unwrap_or(0) + 1).await.unwrap();
+    site.store.fail_at(1, true);
+    let error = session.save().await.unwrap_err();
+    assert_eq!(error.store().unwrap().outcome(), Outcome::Unknown);
+    assert!(site.close(&session, &mut jar).await.is_none());
+    assert_eq!(site.open(&jar).get("n").await.unwrap(), Some(1));
+
+    let session = site.open(&jar);
+    session.update("n", |n: Option<u32>| n.unwrap_or(0) + 1).await.unwrap();
+    site.store.fail_at(1, false);
+    session.save().await.unwrap_err();
+    site.close(&session, &mut jar).await;
+    assert_eq!(site.open(&jar).get("n").await.unwrap(), Some(2), "one that was not applied is");
+}
+
+#[tokio::test]
+async fn after_the_response_edits_need_a_save_and_nothing_new_can_begin() {
+    let site = site();
+    let mut jar = site.log_in().await;
+    let stream = site.open(&jar);
+    stream.get::<String>("user").await.unwrap();
+    assert!(site.close(&stream, &mut jar).await.is_none());
+    stream.insert("progress", 50).await.unwrap();
+    stream.save().await.unwrap();
+    assert_eq!(site.open(&jar).get("progress").await.unwrap(), Some(50));
+    assert!(site.sessions.close(&stream).await.unwrap().is_none(), "closing twice does nothing");
+    stream.renew().await.unwrap();
+    assert_eq!(stream.save().await.unwrap_err().kind(), ErrorKind::Closed);
+    stream.destroy().await.unwrap();
+    stream.save().await.unwrap();
+    assert!(site.store.live().await.is_empty());
+
+    let new = site.open(&None);
+    site.close(&new, &mut None).await;
+    new.insert("n", 1).await.unwrap();
+    assert_eq!(new.save().await.unwrap_err().kind(), ErrorKind::Closed);
+    new.reload().await.unwrap();
+    assert_eq!(new.get::<u8>("n").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn reload_shows_what_others_saved() {
+    let site = site();
+    let mut jar = site.log_in().await;
+    let (one, other) = (site.open(&jar), site.open(&jar));
+    one.insert("n", 1).await.unwrap();
+    other.get::<u8>("n").await.unwrap();
+    site.close(&one, &mut jar).await;
+    assert_eq!(other.get::<u8>("n").await.unwrap(), None);
+    other.insert("lost", 1).await.unwrap();
+    other.destroy().await.unwrap();
+    other.reload().await.unwrap();
+    assert_eq!(other.get::<u8>("n").await.unwrap(), Some(1));
+    assert_eq!(other.get::<u8>("lost").await.unwrap(), None);
+    assert_eq!(other.clone().rev().await.unwrap(), 2);
+    assert_eq!(site.store.inner.clear().await.unwrap(), 1);
+    other.reload().await.unwrap();
+    assert!(other.is_new().await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_writers_of_one_session_over_two_processes() {
+    let site = site();
+    let jar = site.log_in().await;
+    // Nothing but the store is shared.
+    let other = Sessions::new(SessionOptions::new(site.store.inner.clone()).clock(site.clock.clone()));
+    let writers = (0..200).map(|n| {
+        let sessions = if n % 2 == 0 { site.sessions.clone() } else { other.clone() };
+        let cookie = jar.clone().unwrap();
+        tokio::spawn(async move {
+            let session = sessions.open(RequestHead::new([("cookie", cookie.as_bytes())]));
+            session.insert(&format!("key{n}"), n).await.unwrap();
+            tokio::task::yield_now().await;
+            session.update("count", |count: Option<u32>| count.unwrap_or(0) + 1).await.unwrap();
+            assert!(sessions.close(&session).await.unwrap().is_none());
+        })
+    });
+    futures_util::future::try_join_all(writers).await.unwrap();
+    let data = site.open(&jar).data().await.unwrap();
+    assert_eq!(data.keys().count(), 202);
+    assert_eq!(data.get("count").unwrap(), Some(200));
+    assert_eq!(data.rev(), 201);
+}

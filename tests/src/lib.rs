@@ -1,0 +1,8 @@
+//! What the tests of the whole share: the `rest` example as a process, and a client that can send
+//! what no well-behaved client would.
+
+mod client;
+mod rest;
+
+pub use client::{Client, Response};
+pub use rest::Rest;
