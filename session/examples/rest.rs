@@ -58,7 +58,7 @@ const OURS: [&str; 4] = ["id", "rev", "created", "updated"];
 const MAX_BODY: usize = 1024 * 1024;
 
 /// How long requests that are under way may take once the service is asked to stop.
-const LAST_REQUESTS: Duration = Duration::from_secs(5);
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

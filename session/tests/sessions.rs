@@ -364,9 +364,9 @@ async fn regenerate_and_destroy_start_a_new_session_if_something_is_inserted() {
         session.insert("lost", 1).await.unwrap();
         let before = session.handle().await.unwrap();
         if destroy {
-            session.destroy().await.unwrap()
+            session.destroy().await.unwrap();
         } else {
-            session.regenerate().await.unwrap()
+            session.regenerate().await.unwrap();
         }
         assert_eq!((session.get::<u8>("user").await.unwrap(), session.rev().await.unwrap()), (None, 0));
         let after = session.handle().await.unwrap();
@@ -378,9 +378,9 @@ async fn regenerate_and_destroy_start_a_new_session_if_something_is_inserted() {
 
         let session = site.open(&jar);
         if destroy {
-            session.destroy().await.unwrap()
+            session.destroy().await.unwrap();
         } else {
-            session.regenerate().await.unwrap()
+            session.regenerate().await.unwrap();
         }
         let sent = site.close(&session, &mut jar).await.unwrap();
         assert!(sent.contains("Max-Age=0"), "nothing was inserted: there is no session");

@@ -104,11 +104,11 @@ impl<T: Model> MemoryCollection<T> {
 
     fn save_now(&self, id: &str, value: &T, options: SaveOptions) -> Result<Revision> {
         let parts = self.parts(id)?;
-        let saved = self.try_save(&parts, value.clone(), options);
-        match saved {
+        match self.try_save(&parts, value.clone(), options) {
             // The limit counts what has expired too; only if that is gone and the value still does
             // not fit, it does not fit.
-            Err(error) if error.kind() == ErrorKind::CapacityExceeded && self.purge() > 0 => {
+            Err(error) if error.kind() == ErrorKind::CapacityExceeded => {
+                self.purge();
                 self.try_save(&parts, value.clone(), options)
             }
             saved => saved,

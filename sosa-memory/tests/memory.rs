@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use proptest::prelude::*;
 use sosa_memory::sosa::{
-    Clock, Collection, CollectionExt, Condition, Cursor, DestroyOptions, ErrorKind, Expiry, ListOptions, LoadOptions,
-    SaveOptions,
+    Clock, Collection, CollectionExt, Condition, Cursor, Deadline, DestroyOptions, ErrorKind, Expiry, ListOptions,
+    LoadOptions, SaveOptions,
 };
 use sosa_memory::{Memory, MemoryCollection};
 
@@ -60,6 +60,18 @@ async fn a_limit_is_an_error_and_evicts_nothing_that_lives() {
     limited.save("c", &3).await.expect("the expired entry makes room");
     assert_eq!(limited.list().await.unwrap().values().copied().collect::<Vec<_>>(), [11, 3]);
     assert_eq!(limited.held(), 3);
+}
+
+/// Whichever shard the expired entry is in, and whoever removes it: ids hash anew in each table.
+#[tokio::test]
+async fn what_expired_never_takes_the_place_of_what_could_live() {
+    for n in 0..200 {
+        let (store, clock) = store();
+        let limited = store.with_limit(1).collection::<u32>("limited");
+        limited.save_with("short", &0, after(1)).await.unwrap();
+        clock.advance(Duration::from_millis(1));
+        limited.save("long", &n).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -211,7 +223,7 @@ async fn tell(steps: Vec<Step>) {
                 let deadline = match (expiry, old) {
                     (Expiry::Keep, None) => None,
                     (Expiry::Keep, Some((_, kept))) => Some(kept),
-                    (expiry, _) => expiry.deadline(now).map(|deadline| deadline.as_millis()),
+                    (expiry, _) => expiry.deadline(now).map(Deadline::as_millis),
                 };
                 match deadline.filter(|_| met) {
                     None => assert_eq!(saved.unwrap_err().kind(), ErrorKind::Conflict),

@@ -6,3 +6,8 @@ mod rest;
 
 pub use client::{Client, Response};
 pub use rest::Rest;
+
+/// The README's programs, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
