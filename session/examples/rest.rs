@@ -146,6 +146,10 @@ async fn merge(session: Session, body: Bytes) -> Result<Response, Refusal> {
     let Value::Object(values) = serde_json::from_slice(&body)? else {
         return Err(Refusal::Body("the body must be a JSON object"));
     };
+    // Before anything is inserted: what is refused changes nothing.
+    if values.contains_key("sosa") {
+        return Err(Refusal::Body("the key `sosa` is reserved"));
+    }
     for (key, value) in values.iter().filter(|(key, _)| !OURS.contains(&&*key.to_lowercase())) {
         session.insert(key, value).await?;
     }
@@ -169,10 +173,7 @@ enum Refusal {
 
 impl From<sosa_session::Error> for Refusal {
     fn from(error: sosa_session::Error) -> Self {
-        match error.kind() {
-            ErrorKind::ReservedKey => Self::Body("the key `sosa` is reserved"),
-            _ => Self::Session(error),
-        }
+        Self::Session(error)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// | attribute | default | |
 /// |---|---|---|
 /// | name | `__Host-id`; `id` where `Secure` is not always on | see [`name`](Self::name) |
-/// | `Secure` | [`Secure::Always`] | browsers treat `http://localhost` as secure; other plain http is not |
+/// | `Secure` | [`Secure::Always`] | over plain http, `localhost` is secure enough for Chrome and Firefox, and not for Safari |
 /// | `HttpOnly` | on | off lets every script of the page steal the session |
 /// | `SameSite` | [`SameSite::Lax`] | `None` sends it with requests that other sites start |
 /// | `Path` | `/` | |
@@ -35,11 +35,11 @@ pub struct CookieOptions {
     http_only: bool,
     same_site: SameSite,
     partitioned: bool,
-    rolling: bool,
 }
 
 /// Whether the cookie is for https alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Secure {
     /// It is. Over a connection that is known to be plain http nothing is saved and no cookie sent.
     #[default]
@@ -52,6 +52,7 @@ pub enum Secure {
 
 /// With which requests a browser sends the cookie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SameSite {
     /// Only those that the own site starts.
     Strict,
@@ -64,6 +65,7 @@ pub enum SameSite {
 
 /// How a request came: what decides whether a `Secure` cookie may answer it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Scheme {
     /// Nobody said. It counts as allowed: behind a proxy that ends TLS every request looks so.
     #[default]
@@ -85,7 +87,6 @@ impl CookieOptions {
             http_only: true,
             same_site: SameSite::default(),
             partitioned: false,
-            rolling: false,
         }
     }
 
@@ -138,14 +139,6 @@ impl CookieOptions {
     #[must_use]
     pub fn partitioned(mut self, partitioned: bool) -> Self {
         self.partitioned = partitioned;
-        self
-    }
-
-    /// Sends the cookie again with every response to a request that used the session. Off by
-    /// default: the cookie lives as long as the session can, so that reads need no `Set-Cookie`.
-    #[must_use]
-    pub fn rolling(mut self, rolling: bool) -> Self {
-        self.rolling = rolling;
         self
     }
 
@@ -211,10 +204,6 @@ impl CookieOptions {
     /// Returns whether a cookie may answer a request of this scheme.
     pub(crate) fn is_allowed(&self, scheme: Scheme) -> bool {
         self.secure != Secure::Always || scheme != Scheme::Http
-    }
-
-    pub(crate) fn is_rolling(&self) -> bool {
-        self.rolling
     }
 
     /// Writes the cookie that gives the client this value.

@@ -27,7 +27,7 @@ use crate::json::{self, Span};
 /// ```
 /// use sosa_session::SessionData;
 ///
-/// let data: SessionData = r#"{"sosa":{"v":1,"rev":3,"created":0},"user":"ada"}"#.parse()?;
+/// let data: SessionData = r#"{"sosa":{"v":1,"rev":3,"created":1795392000000},"user":"ada"}"#.parse()?;
 /// assert_eq!(data.rev(), 3);
 /// assert_eq!(data.get::<String>("user")?.as_deref(), Some("ada"));
 /// assert_eq!(data.keys().collect::<Vec<_>>(), ["user"]);
@@ -375,8 +375,8 @@ impl fmt::Debug for SessionData {
     }
 }
 
-/// In a format for people, JSON above all, the record is written as the object that it is, byte for
-/// byte; in a binary one as a string of its JSON.
+/// By `serde_json` the record is written as the object that it is, byte for byte; in a binary format as
+/// a string of its JSON. Other formats for people, such as YAML, cannot hold it.
 impl Serialize for SessionData {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {

@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::cookie::SetCookie;
+
 /// The result of what a session is asked.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -16,6 +18,7 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    cookie: Option<SetCookie>,
 }
 
 /// What went wrong.
@@ -45,12 +48,23 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), source: None }))
+        Self(Box::new(Inner { kind, message: message.into(), source: None, cookie: None }))
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
+    }
+
+    pub(crate) fn with_cookie(mut self, cookie: Option<SetCookie>) -> Self {
+        self.0.cookie = cookie;
+        self
+    }
+
+    /// Returns the cookie that the error response has to carry all the same: an earlier save of this
+    /// request gave the session a new id, and only what came after it failed.
+    pub fn set_cookie(&self) -> Option<&SetCookie> {
+        self.0.cookie.as_ref()
     }
 
     /// Returns what went wrong.
@@ -89,7 +103,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, message, source } = &*self.0;
+        let Inner { kind, message, source, cookie: _ } = &*self.0;
         f.debug_struct("Error").field("kind", kind).field("message", message).field("source", source).finish()
     }
 }

@@ -30,5 +30,7 @@ pub use sessions::{RequestHead, Sessions};
 #[cfg(feature = "tower")]
 pub use tower::{SessionLayer, SessionService};
 
+#[cfg(feature = "tower")]
+pub use http;
 pub use sosa;
 pub use sosa_memory;

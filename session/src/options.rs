@@ -32,6 +32,8 @@ pub struct SessionOptions {
     pub(crate) clock: Clock,
     pub(crate) scheme: Scheme,
     pub(crate) proxy: TrustProxy,
+    /// The collection is our own in memory, which goes by the same clock.
+    own_memory: bool,
 }
 
 impl SessionOptions {
@@ -44,12 +46,13 @@ impl SessionOptions {
             clock: Clock::system(),
             scheme: Scheme::Unknown,
             proxy: TrustProxy::Never,
+            own_memory: false,
         }
     }
 
     /// Keeps sessions in memory: they end with the program, and no other process sees them.
     pub fn memory() -> Self {
-        Self::new(sosa_memory::new("sosa").collection("sessions"))
+        Self { own_memory: true, ..Self::new(memory(Clock::system())) }
     }
 
     /// Sets how long sessions live.
@@ -66,9 +69,13 @@ impl SessionOptions {
         self
     }
 
-    /// Takes the time from this clock; the system's is the default.
+    /// Takes the time from this clock; the system's is the default. A collection has a clock of its
+    /// own, by which it expires: give it the same.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
+        if self.own_memory {
+            self.collection = Arc::new(memory(clock.clone()));
+        }
         self.clock = clock;
         self
     }
@@ -81,8 +88,8 @@ impl SessionOptions {
         self
     }
 
-    /// Believes the `X-Forwarded-Proto` header of these peers. Nobody's by default: a client can
-    /// send that header as well.
+    /// Believes the `X-Forwarded-Proto` header of these peers, if it says `https`, `wss`, `http` or
+    /// `ws`. Nobody's by default: a client can send that header as well.
     #[must_use]
     pub fn trust_proxy(mut self, proxy: TrustProxy) -> Self {
         self.proxy = proxy;
@@ -100,6 +107,10 @@ impl SessionOptions {
     }
 }
 
+fn memory(clock: Clock) -> sosa_memory::MemoryCollection<SessionData> {
+    sosa_memory::new("sosa").with_clock(clock).collection("sessions")
+}
+
 /// A collection stands for the default options.
 impl<C: Collection<SessionData> + 'static> From<C> for SessionOptions {
     fn from(collection: C) -> Self {
@@ -109,6 +120,7 @@ impl<C: Collection<SessionData> + 'static> From<C> for SessionOptions {
 
 /// Which peers are proxies whose `X-Forwarded-Proto` is believed.
 #[derive(Clone, Default)]
+#[non_exhaustive]
 pub enum TrustProxy {
     /// None.
     #[default]

@@ -52,6 +52,8 @@ pub(crate) struct State {
     pub(crate) origin: Origin,
     /// The id that the client has.
     pub(crate) id: Option<SessionId>,
+    /// Others that came with it, last first, should that be no session's.
+    candidates: Vec<SessionId>,
     /// The id that a new session will have, once somebody asked for it.
     next: Option<SessionId>,
     /// The record as it is stored, and its state there.
@@ -67,10 +69,14 @@ pub(crate) struct State {
 }
 
 impl Session {
-    pub(crate) fn new(sessions: Sessions, id: Option<SessionId>, scheme: Scheme) -> Self {
+    /// Opens the session of the first of these ids that is a session's.
+    pub(crate) fn new(sessions: Sessions, mut ids: Vec<SessionId>, scheme: Scheme) -> Self {
+        ids.reverse();
+        let id = ids.pop();
         let state = State {
             origin: if id.is_some() { Origin::Unloaded } else { Origin::None },
             id,
+            candidates: ids,
             next: None,
             record: None,
             edits: Edits::default(),
@@ -147,17 +153,16 @@ impl Session {
         F: Fn(Option<V>) -> V + Send + Sync + 'static,
     {
         let name: Box<str> = allowed(&key)?.into();
+        let mut state = self.loaded().await?;
+        let old = state.edits.view(state.base(), &name).map(|old| decode(&name, old)).transpose()?;
+        let value = f(old);
+        let text = encode(&name, &value)?;
         let step = {
             let name = name.clone();
-            move |old: Option<&[u8]>| {
-                let old = old.map(|old| decode(&name, old)).transpose()?;
-                encode(&name, &f(old))
-            }
+            move |old: Option<&[u8]>| encode(&name, &f(old.map(|old| decode(&name, old)).transpose()?))
         };
-        let mut state = self.loaded().await?;
-        let State { edits, record, id_change, .. } = &mut *state;
-        let new = edits.update(base(record.as_ref(), *id_change), &name, Arc::new(step))?;
-        decode(&name, new)
+        state.edits.update(&name, text, Arc::new(step));
+        Ok(value)
     }
 
     /// Removes all keys. The session itself stays; to end it, use [`destroy`](Self::destroy).
@@ -204,9 +209,8 @@ impl Session {
     pub async fn regenerate(&self) -> Result<()> {
         let mut state = self.loaded().await?;
         if state.id_change != IdChange::Destroy {
-            state.id_change = IdChange::Regenerate;
+            state.start_over(IdChange::Regenerate);
         }
-        state.edits = Edits::default();
         Ok(())
     }
 
@@ -216,8 +220,7 @@ impl Session {
     /// A session that another request renewed a moment ago ends under its new id.
     pub async fn destroy(&self) -> Result<()> {
         let mut state = self.loaded().await?;
-        state.id_change = IdChange::Destroy;
-        state.edits = Edits::default();
+        state.start_over(IdChange::Destroy);
         Ok(())
     }
 
@@ -242,17 +245,19 @@ impl Session {
     /// when this returns, and other requests see it.
     ///
     /// Where the error is [`ErrorKind::Store`] and its [`outcome`](sosa::Error::outcome) is
-    /// [`Unknown`](sosa::Outcome::Unknown), the edits may have been saved. The end of the request
-    /// does not try again; calling this again may do an [`update`](Self::update) twice.
+    /// [`Unknown`](sosa::Outcome::Unknown), or this call is dropped before it returns, the edits may
+    /// have been saved. The end of the request does not try again; calling this again may do an
+    /// [`update`](Self::update) twice.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Ended`] if another request ended the session, [`ErrorKind::Insecure`] if its
-    /// cookie must not travel over plain http, [`ErrorKind::Closed`] if the session is new and the
-    /// response is under way, [`ErrorKind::Decode`] if an update met a value of another type.
+    /// cookie must not travel over plain http, [`ErrorKind::Closed`] if the response is under way and
+    /// cannot announce a new session or a new id, [`ErrorKind::Decode`] if an update met a value of another type.
     pub async fn save(&self) -> Result<()> {
         let mut state = self.0.state.lock().await;
-        state.uncertain = false;
+        // Should this call be dropped on the way, nobody knows what came of it.
+        state.uncertain = true;
         let saved = self.0.sessions.commit(&mut state, self.0.scheme).await;
         state.uncertain =
             saved.as_ref().err().and_then(Error::store).is_some_and(|error| error.outcome() == Outcome::Unknown);
@@ -268,7 +273,7 @@ impl Session {
             None => {
                 let next = state.next_id()?;
                 let handle = next.handle();
-                state.next = Some(next);
+                state.keep_for_next(next);
                 Ok(handle)
             }
         }
@@ -306,7 +311,7 @@ impl Session {
                 let handle = state.handle();
                 state.forget_edits();
                 warn!(session = ?handle, %error, cause = error.store().map(tracing::field::display), "a session was not saved");
-                return Err(error);
+                return Err(error.with_cookie(sessions.write_cookie(&state, *scheme)));
             }
             Ok(()) => {}
         }
@@ -365,7 +370,7 @@ impl State {
 
     /// Returns the record with the edits, saved once more than before.
     pub(crate) fn edited_again(&self) -> Result<SessionData> {
-        self.edited(self.base().rev() + 1, self.base().meta().created)
+        self.edited(self.base().rev().saturating_add(1), self.base().meta().created)
     }
 
     pub(crate) fn edited(&self, rev: u64, created: u64) -> Result<SessionData> {
@@ -375,6 +380,29 @@ impl State {
     /// Does the edits to the record as it is now.
     pub(crate) fn rebase(&mut self) -> Result<()> {
         self.edits.rebase(base(self.record.as_ref(), self.id_change))
+    }
+
+    /// Goes on to the next id that the request came with, if there is one.
+    pub(crate) fn next_candidate(&mut self) -> bool {
+        let next = self.candidates.pop();
+        let found = next.is_some();
+        self.id = next.or(self.id.take());
+        found
+    }
+
+    pub(crate) fn keep_id(&mut self) {
+        self.id_change = IdChange::Keep;
+    }
+
+    /// Keeps an id that was shown, and under which nothing is stored, for another try.
+    pub(crate) fn keep_for_next(&mut self, id: SessionId) {
+        self.next = Some(id);
+    }
+
+    /// Drops the data, for an end that may always be asked for again.
+    fn start_over(&mut self, id_change: IdChange) {
+        self.forget_edits();
+        self.id_change = id_change;
     }
 
     /// Returns the id of the session that will be created.
@@ -402,6 +430,7 @@ impl State {
         self.edits = Edits::default();
         self.id_change = IdChange::Keep;
         self.touch_due = false;
+        self.uncertain = false;
     }
 
     fn is_stored(&self) -> bool {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sosa::{Condition, DestroyOptions, Entry, Expiry, LoadOptions, Revision, SaveOptions};
+use sosa::{Condition, DestroyOptions, Entry, Expiry, LoadOptions, Outcome, Revision, SaveOptions};
 use tracing::{debug, trace, warn};
 
 use crate::cookie::{Scheme, SetCookie, values};
@@ -20,6 +20,10 @@ use crate::session::{Session, State};
 /// For how long the id of a renewed session is remembered: longer than a request that was under way
 /// should take.
 const RENEWED_FOR: Duration = Duration::from_secs(30);
+
+/// How many cookies of our name are looked up. Another application's may come first, where it has the
+/// same name and a longer path.
+const MAX_IDS: usize = 4;
 
 /// Opens a session for each request and closes it with each response. A clone shares everything.
 ///
@@ -55,7 +59,7 @@ struct Shared {
 ///
 /// Headers come as borrowed pairs of name and value; only `Cookie`, and `X-Forwarded-Proto` of a
 /// trusted proxy, are looked at.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct RequestHead<H> {
     headers: H,
@@ -84,6 +88,14 @@ impl<'a, H: IntoIterator<Item = (&'a str, &'a [u8])>> RequestHead<H> {
     }
 }
 
+// By hand: the headers hold the cookie.
+impl<H> fmt::Debug for RequestHead<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { headers: _, scheme, peer } = self;
+        f.debug_struct("RequestHead").field("scheme", scheme).field("peer", peer).finish_non_exhaustive()
+    }
+}
+
 impl Sessions {
     /// Makes sessions with these options; a collection alone stands for the default options.
     ///
@@ -109,19 +121,19 @@ impl Sessions {
     pub fn open<'a, H: IntoIterator<Item = (&'a str, &'a [u8])>>(&self, head: RequestHead<H>) -> Session {
         let SessionOptions { cookie, proxy, .. } = self.options();
         let believed = proxy.trusts(head.peer);
-        let mut scheme = match head.scheme {
-            Scheme::Unknown => self.options().scheme,
-            known => known,
-        };
-        let mut id = None;
+        let mut forwarded = None;
+        let mut ids = Vec::new();
         for (name, value) in head.headers {
             if name.eq_ignore_ascii_case("cookie") {
-                id = id.or_else(|| values(value, cookie.effective_name()).find_map(SessionId::parse));
-            } else if believed && name.eq_ignore_ascii_case("x-forwarded-proto") {
-                scheme = forwarded_scheme(value);
+                let room = MAX_IDS - ids.len();
+                ids.extend(values(value, cookie.effective_name()).filter_map(SessionId::parse).take(room));
+            } else if believed && forwarded.is_none() && name.eq_ignore_ascii_case("x-forwarded-proto") {
+                forwarded = Some(forwarded_scheme(value));
             }
         }
-        Session::new(self.clone(), id, scheme)
+        let stated = [forwarded.unwrap_or_default(), head.scheme, self.options().scheme];
+        let scheme = stated.into_iter().find(|scheme| *scheme != Scheme::Unknown).unwrap_or_default();
+        Session::new(self.clone(), ids, scheme)
     }
 
     /// Saves what the request changed, and returns the cookie that its response has to carry.
@@ -132,7 +144,7 @@ impl Sessions {
     /// # Errors
     ///
     /// If the session could not be saved; the response must then be an error of
-    /// [`Error::status`], and carry no cookie.
+    /// [`Error::status`], with no cookie but [`Error::set_cookie`].
     pub async fn close(&self, session: &Session) -> Result<Option<SetCookie>> {
         session.close().await
     }
@@ -144,10 +156,32 @@ impl Sessions {
 
     /// Looks the session up, unless that was done, and touches it in the same step.
     pub(crate) async fn load(&self, state: &mut State) -> Result<()> {
-        let (Origin::Unloaded, Some(handle)) = (state.origin, state.handle()) else { return Ok(()) };
+        while let (Origin::Unloaded, Some(handle)) = (state.origin, state.handle()) {
+            let entry = self.load_and_touch(handle).await?;
+            self.resume(state, handle, entry).await?;
+            if state.origin == Origin::Unknown && state.next_candidate() {
+                state.origin = Origin::Unloaded;
+            }
+        }
+        Ok(())
+    }
+
+    async fn load_and_touch(&self, handle: Handle) -> Result<Option<Entry<SessionData>>> {
+        let collection = &self.options().collection;
         let mut options = LoadOptions::new();
         options.touch = self.options().lifetime.touch();
-        self.resume(state, handle, self.options().collection.load_with(handle.as_str(), options).await?).await
+        let entry = collection.load_with(handle.as_str(), options).await?;
+        let ended = entry.as_ref().filter(|entry| entry.value.has_ended() && options.touch.is_some());
+        if let Some(left) = ended.map(|entry| self.remembered_for(&entry.value)).filter(|left| !left.is_zero()) {
+            // That has just prolonged what is to be forgotten.
+            collection.load_with(handle.as_str(), LoadOptions::new().touch(left)).await?;
+        }
+        Ok(entry)
+    }
+
+    /// Returns for how much longer a session that ended is remembered.
+    fn remembered_for(&self, data: &SessionData) -> Duration {
+        RENEWED_FOR.saturating_sub(Duration::from_millis(self.now().saturating_sub(data.meta().ended)))
     }
 
     /// Throws away what the request did so far, and looks the session up again.
@@ -166,18 +200,11 @@ impl Sessions {
                 debug!(session = %handle, "a request came with the id of no session");
                 Origin::Unknown
             }
-            Some(entry) if entry.value.has_ended() => {
-                // The load has just prolonged what is to be forgotten.
-                let age = Duration::from_millis(now.saturating_sub(entry.value.meta().ended));
-                let left = RENEWED_FOR.saturating_sub(age);
-                if left.is_zero() {
-                    self.destroy_if_still(handle, entry.revision).await?;
-                    Origin::Unknown
-                } else {
-                    self.options().collection.load_with(handle.as_str(), LoadOptions::new().touch(left)).await?;
-                    Origin::Ended
-                }
+            Some(entry) if entry.value.has_ended() && self.remembered_for(&entry.value).is_zero() => {
+                self.destroy_if_still(handle, entry.revision).await?;
+                Origin::Unknown
             }
+            Some(entry) if entry.value.has_ended() => Origin::Ended,
             Some(entry) if entry.value.meta().created == 0 => {
                 return Err(Error::new(ErrorKind::Store, "the session store failed").with_source(sosa::Error::new(
                     sosa::ErrorKind::Decode,
@@ -213,7 +240,8 @@ impl Sessions {
             false if self.options().cookie.is_allowed(scheme) => Channel::Open,
             false => Channel::Insecure,
         };
-        let context = Context { touch_due: state.touch_due, rolling: self.options().cookie.is_rolling(), channel };
+        // Not rolling: the cookie lives as long as the session can, so it is sent once.
+        let context = Context { touch_due: state.touch_due, rolling: false, channel };
         let (store, cookie) = loop {
             match plan(state.origin, state.data(), state.id_change(), context) {
                 (Store::Load, _) => self.load(state).await?,
@@ -228,14 +256,20 @@ impl Sessions {
             Store::Renew => self.renew(state).await?,
             Store::Regenerate | Store::Replace => self.regenerate(state, store == Store::Replace).await?,
             Store::Destroy => {
-                self.destroy(state).await?;
+                self.end(state, None, true).await?;
                 // What was inserted afterwards would be a new session.
                 if state.data() == Data::Changed {
                     state.start_anew();
                     return Err(withheld(channel));
                 }
             }
-            Store::Withhold => return Err(withheld(channel)),
+            Store::Withhold => {
+                if channel == Channel::Closed {
+                    // There is no response left that could give the client another id.
+                    state.keep_id();
+                }
+                return Err(withheld(channel));
+            }
             Store::Drop => return Err(ended(state)),
         }
         if store == Store::Destroy || cookie == Cookie::Remove {
@@ -251,31 +285,42 @@ impl Sessions {
     /// Writes the cookie that the session was left with.
     pub(crate) fn write_cookie(&self, state: &State, scheme: Scheme) -> Option<SetCookie> {
         let options = self.options();
-        match (state.cookie, &state.id) {
-            (Cookie::Send, Some(id)) => {
-                let max_age = options.lifetime.max_age(state.base().meta().created, self.now());
+        match (state.cookie, &state.id, &state.record) {
+            (Cookie::Send, Some(id), Some((data, _))) => {
+                let max_age = options.lifetime.max_age(data.meta().created, self.now());
                 Some(options.cookie.give(id.expose(), max_age, scheme))
             }
-            (Cookie::Remove, _) => Some(options.cookie.remove(scheme)),
+            (Cookie::Remove, ..) => Some(options.cookie.remove(scheme)),
             _ => None,
         }
     }
 
     async fn touch(&self, state: &mut State) -> Result<()> {
-        if let (Some(handle), Some(idle)) = (state.handle(), self.options().lifetime.touch()) {
-            self.options().collection.load_with(handle.as_str(), LoadOptions::new().touch(idle)).await?;
+        match state.handle() {
+            Some(handle) => self.load_and_touch(handle).await.map(drop),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Saves a new record under a new id.
     async fn create(&self, state: &mut State) -> Result<()> {
         let id = state.next_id()?;
         let data = state.edited(1, self.now())?;
-        let revision = self.save(id.handle(), &data, Condition::Absent).await?;
-        debug!(session = %id.handle(), "a session was created");
-        state.now_stored(id, data, revision);
-        Ok(())
+        match self.save(id.handle(), &data, Condition::Absent).await {
+            Ok(revision) => {
+                debug!(session = %id.handle(), "a session was created");
+                state.now_stored(id, data, revision);
+                Ok(())
+            }
+            Err(error) => {
+                if error.outcome() == Outcome::Unknown {
+                    self.discard(id.handle()).await;
+                } else {
+                    state.keep_for_next(id);
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// Saves the edits over the state that was read; over a newer one, until it wins.
@@ -306,77 +351,96 @@ impl Sessions {
         }
         let entry = self.options().collection.load_with(handle.as_str(), LoadOptions::new()).await?;
         self.resume(state, handle, entry).await?;
-        state.rebase()
+        if state.origin == Origin::Resumed { state.rebase() } else { Ok(()) }
     }
 
     /// Moves the session to a new id: first the new record, then the end of the old one.
     async fn renew(&self, state: &mut State) -> Result<()> {
         let id = SessionId::random()?;
         let (old, new) = (state.handle(), id.handle());
-        let moved = self.try_renew(state, new).await;
-        if let Ok((data, revision)) = moved {
-            debug!(old = ?old, new = %new, "a session was renewed");
-            state.now_stored(id, data, revision);
-            return Ok(());
+        let mut may_have_ended = false;
+        match self.try_renew(state, new, &mut may_have_ended).await {
+            Ok((data, revision)) => {
+                debug!(?old, %new, "a session was renewed");
+                state.now_stored(id, data, revision);
+                Ok(())
+            }
+            Err(error) => {
+                // The client will never hear of the new record. It stays, until it expires, only
+                // where it may be all that is left of the session.
+                if !may_have_ended {
+                    self.discard(new).await;
+                }
+                Err(error)
+            }
         }
-        // The client will never hear of the new record.
-        self.discard(new).await;
-        moved.map(drop)
     }
 
-    async fn try_renew(&self, state: &mut State, new: Handle) -> Result<(SessionData, Revision)> {
+    async fn try_renew(
+        &self,
+        state: &mut State,
+        new: Handle,
+        may_have_ended: &mut bool,
+    ) -> Result<(SessionData, Revision)> {
+        let collection = &self.options().collection;
         let mut turn = None;
         let mut condition = Condition::Absent;
         while let Some((old, revision)) = state.stored() {
             let data = state.edited_again()?;
             let saved = self.save(new, &data, condition).await?;
-            match self.end(old, revision, new).await {
+            *may_have_ended = true;
+            let error = match self.end_as(old, revision, Some(new)).await {
                 Ok(()) => return Ok((data, saved)),
-                Err(error) if error.is_conflict() => self.catch_up(state, old, &mut turn).await?,
-                Err(error) => return Err(error.into()),
+                Err(error) if error.is_conflict() || error.outcome() == Outcome::Unknown => error,
+                Err(error) => {
+                    *may_have_ended = false;
+                    return Err(error.into());
+                }
+            };
+            // Was it this very call that ended it, though its answer got lost?
+            let found = collection.load_with(old.as_str(), LoadOptions::new()).await;
+            if matches!(&found, Ok(Some(entry)) if entry.value.renewed_as() == Some(new)) {
+                return Ok((data, saved));
             }
+            if !error.is_conflict() {
+                return Err(error.into());
+            }
+            found?;
+            *may_have_ended = false;
+            self.catch_up(state, old, &mut turn).await?;
             condition = Condition::Always;
         }
         Err(ended(state))
     }
 
     /// Starts a session under a new id: first the new record, then the end of the old one.
-    async fn regenerate(&self, state: &mut State, destroy: bool) -> Result<()> {
+    async fn regenerate(&self, state: &mut State, follow: bool) -> Result<()> {
         let id = state.next_id()?;
         let new = id.handle();
         let data = state.edited(1, self.now())?;
-        let revision = self.save(new, &data, Condition::Absent).await?;
-        let ended = if destroy { self.destroy(state).await } else { self.end_any(state, new).await };
-        if let Err(error) = ended {
-            self.discard(new).await;
-            return Err(error);
-        }
-        debug!(session = %new, "a session was regenerated");
-        state.now_stored(id, data, revision);
-        Ok(())
-    }
-
-    /// Ends the old record in whatever state it is, unless somebody else has ended it.
-    async fn end_any(&self, state: &State, new: Handle) -> Result<()> {
-        let mut stored = state.stored();
-        while let Some((old, read)) = stored {
-            match self.end(old, read, new).await {
-                Ok(()) => break,
-                Err(error) if error.is_conflict() => {
-                    let entry = self.options().collection.load_with(old.as_str(), LoadOptions::new()).await?;
-                    let live = entry.filter(|entry| !entry.value.has_ended());
-                    stored = live.map(|entry| (old, entry.revision));
-                }
-                Err(error) => return Err(error.into()),
+        let started = match self.save(new, &data, Condition::Absent).await {
+            Ok(revision) => self.end(state, Some(new), follow).await.map(|()| revision),
+            Err(error) => Err(error.into()),
+        };
+        match started {
+            Ok(revision) => {
+                debug!(session = %new, "a session was regenerated");
+                state.now_stored(id, data, revision);
+                Ok(())
+            }
+            Err(error) => {
+                self.discard(new).await;
+                Err(error)
             }
         }
-        Ok(())
     }
 
-    /// Destroys the record, and the one that it was renewed as: whoever logs out means the session,
-    /// whichever of its ids the request still came with.
-    async fn destroy(&self, state: &State) -> Result<()> {
+    /// Ends the session, whatever others make of it meanwhile: for good, or with a marker that says
+    /// where it goes on. If it is to `follow`, one that was renewed ends under its new id: whoever
+    /// logs out means the session, whichever of its ids the request still came with.
+    async fn end(&self, state: &State, renewed_as: Option<Handle>, follow: bool) -> Result<()> {
         let collection = &self.options().collection;
+        let mut turn = None;
         let mut target = state.handle();
         let mut read = state.stored().map(|(_, revision)| revision);
         while let Some(handle) = target {
@@ -385,23 +449,42 @@ impl Sessions {
                 None => match collection.load_with(handle.as_str(), LoadOptions::new()).await? {
                     None => break,
                     Some(entry) if entry.value.has_ended() => {
-                        target = entry.value.renewed_as();
+                        target = entry.value.renewed_as().filter(|_| follow);
                         continue;
                     }
                     Some(entry) => entry.revision,
                 },
             };
-            match collection.destroy_with(handle.as_str(), DestroyOptions::new().revision(revision)).await {
-                Ok(_) => {
-                    debug!(session = %handle, "a session was destroyed");
+            match self.end_as(handle, revision, renewed_as).await {
+                Ok(()) => {
+                    debug!(session = %handle, "a session was ended");
                     break;
                 }
-                // It was changed, renewed or ended: look again.
-                Err(error) if error.is_conflict() => {}
+                // It was changed, renewed or ended: look again, in turn.
+                Err(error) if error.is_conflict() => {
+                    if turn.is_none() {
+                        turn = Some(self.0.queues.enter(handle).await);
+                    }
+                }
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(())
+    }
+
+    /// Ends a record on condition of what was read, in one step: destroys it, or puts in its place
+    /// that it was renewed.
+    async fn end_as(&self, handle: Handle, read: Revision, renewed_as: Option<Handle>) -> sosa::Result<()> {
+        let collection = &self.options().collection;
+        match renewed_as {
+            None => collection.destroy_with(handle.as_str(), DestroyOptions::new().revision(read)).await.map(drop),
+            Some(new) => {
+                let data = SessionData::ended(self.now(), new);
+                let options =
+                    SaveOptions::new().expiry(Expiry::After(RENEWED_FOR)).condition(Condition::Revision(read));
+                collection.save_with(handle.as_str(), &data, options).await.map(drop)
+            }
+        }
     }
 
     async fn save(&self, handle: Handle, data: &SessionData, condition: Condition) -> sosa::Result<Revision> {
@@ -410,15 +493,8 @@ impl Sessions {
         self.options().collection.save_with(handle.as_str(), data, options).await
     }
 
-    /// Puts in the place of a renewed record, in one step, that it was renewed.
-    async fn end(&self, old: Handle, read: Revision, new: Handle) -> sosa::Result<()> {
-        let data = SessionData::ended(self.now(), new);
-        let options = SaveOptions::new().expiry(Expiry::After(RENEWED_FOR)).condition(Condition::Revision(read));
-        self.options().collection.save_with(old.as_str(), &data, options).await.map(drop)
-    }
-
     async fn destroy_if_still(&self, handle: Handle, revision: Revision) -> Result<()> {
-        match self.options().collection.destroy_with(handle.as_str(), DestroyOptions::new().revision(revision)).await {
+        match self.end_as(handle, revision, None).await {
             Err(error) if !error.is_conflict() => Err(error.into()),
             _ => Ok(()),
         }
@@ -440,6 +516,7 @@ impl Sessions {
 fn ended(state: &mut State) -> Error {
     state.origin = Origin::Ended;
     state.record = None;
+    state.cookie = Cookie::Keep;
     state.forget_edits();
     Error::new(ErrorKind::Ended, "nothing was saved: the session was ended by another request")
 }
@@ -458,10 +535,15 @@ fn withheld(channel: Channel) -> Error {
     }
 }
 
-/// Reads `X-Forwarded-Proto`: the first of a list is what the client used.
+/// Reads `X-Forwarded-Proto`: the first of a list is what the client used. Some proxies say `wss` and
+/// `ws` of web sockets.
 fn forwarded_scheme(value: &[u8]) -> Scheme {
     let first = value.split(|byte| *byte == b',').next().unwrap_or_default();
-    if first.trim_ascii().eq_ignore_ascii_case(b"https") { Scheme::Https } else { Scheme::Http }
+    match &*first.trim_ascii().to_ascii_lowercase() {
+        b"https" | b"wss" => Scheme::Https,
+        b"http" | b"ws" => Scheme::Http,
+        _ => Scheme::Unknown,
+    }
 }
 
 impl fmt::Debug for Sessions {

@@ -22,8 +22,9 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 ///
 /// The session is closed once the inner service has returned its response, whatever the status, and
 /// before a byte of it is sent. If that fails, the response is replaced by an empty one of status
-/// 503 (the store is unavailable, late or full) or 500, without a cookie. A request that panics or
-/// is dropped saves nothing.
+/// 503 (the store is unavailable, late or full) or 500, without a new session's cookie. A handler
+/// that panics or is dropped saves nothing that [`Session::save`] did not; of a request that is
+/// dropped while the session is being closed, the outcome is open.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -128,27 +129,23 @@ where
         request.extensions_mut().insert(session.clone());
         Box::pin(async move {
             let mut response = inner.call(request).await?;
-            match close(&session).await {
-                Ok(None) => {}
-                Ok(Some(cookie)) => {
-                    response.headers_mut().append(SET_COOKIE, cookie);
-                }
-                Err(status) => {
+            let cookie = match session.close().await {
+                Ok(cookie) => cookie,
+                Err(error) => {
                     response = Response::default();
-                    *response.status_mut() = status;
+                    *response.status_mut() = error.status_code();
+                    error.set_cookie().cloned()
                 }
+            };
+            if let Some(cookie) = cookie {
+                // Marked, so that nobody logs it by accident.
+                let mut value = HeaderValue::from_str(cookie.value()).expect("the parts of a cookie were checked");
+                value.set_sensitive(true);
+                response.headers_mut().append(SET_COOKIE, value);
             }
             Ok(response)
         })
     }
-}
-
-/// Closes the session and writes its cookie, marked so that nobody logs it by accident.
-async fn close(session: &Session) -> Result<Option<HeaderValue>, StatusCode> {
-    let Some(cookie) = session.close().await.map_err(|error| error.status_code())? else { return Ok(None) };
-    let mut value = HeaderValue::from_str(cookie.value()).expect("the parts of a cookie were checked");
-    value.set_sensitive(true);
-    Ok(Some(value))
 }
 
 impl Error {

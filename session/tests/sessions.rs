@@ -1,7 +1,7 @@
 //! The rules of sessions, without any framework: what is stored, what is sent, and who wins.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sosa_session::sosa::{
@@ -20,12 +20,14 @@ struct Store {
     calls: Arc<AtomicUsize>,
     /// The call that fails, counted from 1, and whether it is applied all the same.
     fails: Arc<(AtomicUsize, AtomicUsize)>,
+    /// Applies each call, and never answers.
+    hang: Arc<AtomicBool>,
 }
 
 impl Store {
     fn new(clock: &Clock) -> Self {
         let inner = sosa_memory::new("test").with_clock(clock.clone()).collection("sessions");
-        Self { inner, calls: Arc::default(), fails: Arc::default() }
+        Self { inner, calls: Arc::default(), fails: Arc::default(), hang: Arc::default() }
     }
 
     /// Returns how many calls were made since this was last asked.
@@ -46,6 +48,11 @@ impl Store {
 
     async fn call<T>(&self, call: impl Future<Output = sosa::Result<T>>) -> sosa::Result<T> {
         let count = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.hang.load(Ordering::SeqCst) {
+            call.await?;
+            std::future::pending::<()>().await;
+            unreachable!("nobody waits that long");
+        }
         if self.fails.0.load(Ordering::SeqCst) != count {
             return call.await;
         }
@@ -458,19 +465,6 @@ async fn renewing_does_not_begin_anew_and_a_persistent_cookie_says_what_is_left(
 }
 
 #[tokio::test]
-async fn a_rolling_cookie_is_sent_with_each_use() {
-    let site = site_with(|options| options.cookie(CookieOptions::new().rolling(true)));
-    let mut jar = site.log_in().await;
-    let session = site.open(&jar);
-    assert!(site.close(&session, &mut jar).await.is_none());
-    let session = site.open(&jar);
-    session.get::<String>("user").await.unwrap();
-    let same = jar.clone();
-    assert!(site.close(&session, &mut jar).await.is_some());
-    assert_eq!(jar, same);
-}
-
-#[tokio::test]
 async fn where_no_cookie_may_be_sent_nothing_is_saved() {
     let site = site_with(|options| options.scheme(Scheme::Http).trust_proxy(TrustProxy::Always));
     let plain = site.open(&None);
@@ -487,9 +481,13 @@ async fn where_no_cookie_may_be_sent_nothing_is_saved() {
         site.sessions.open(RequestHead::new(headers))
     };
     let mut jar = None;
-    let session = through("HTTPS, http", &None);
-    session.insert("user", "ada").await.unwrap();
-    assert!(site.close(&session, &mut jar).await.is_some());
+    for (proto, is_sent) in [("HTTPS, http", true), ("wss", true), ("ws", false), ("", false), ("spdy", false)] {
+        let session = through(proto, &None);
+        session.insert("user", "ada").await.unwrap();
+        let mut received = None;
+        assert_eq!(site.close(&session, &mut received).await.is_some(), is_sent, "{proto}");
+        jar = received.or(jar);
+    }
     let session = through("http", &jar);
     session.insert("user", "eve").await.unwrap();
     assert!(site.close(&session, &mut jar).await.is_none());
@@ -497,7 +495,7 @@ async fn where_no_cookie_may_be_sent_nothing_is_saved() {
     let session = through("http", &jar);
     session.destroy().await.unwrap();
     assert!(site.close(&session, &mut jar).await.is_none());
-    assert!(site.store.live().await.is_empty(), "an end is honoured all the same");
+    assert_eq!(site.store.live().await.len(), 1, "an end is honoured all the same");
 
     let site = site_with(|options| options.scheme(Scheme::Http));
     let head = RequestHead::new([("x-forwarded-proto", &b"https"[..])]);
@@ -578,6 +576,50 @@ async fn a_store_that_fails_sends_no_cookie_and_leaves_nothing_behind() {
     }
 }
 
+/// The renewed session is all there is once the old one has ended, whoever knows of it.
+#[tokio::test]
+async fn a_renewal_whose_answer_is_lost_loses_no_session() {
+    let site = site();
+    let mut jar = site.log_in().await;
+    let session = site.open(&jar);
+    session.renew().await.unwrap();
+    site.store.fail_at(2, true);
+    site.close(&session, &mut jar).await.expect("it is found to have happened");
+    assert_eq!(site.user(&jar).await.as_deref(), Some("ada"));
+
+    let old = jar.clone();
+    let session = site.open(&jar);
+    session.insert("role", "admin").await.unwrap();
+    session.renew().await.unwrap();
+    session.save().await.unwrap();
+    session.insert("n", 1).await.unwrap();
+    site.store.fail_at(1, false);
+    let error = site.sessions.close(&session).await.unwrap_err();
+    let cookie = error.set_cookie().expect("what was saved before is announced").value().to_owned();
+    assert!(!format!("{error:?}").contains("__Host-id"));
+    jar = cookie.split(';').next().map(str::to_owned);
+    assert_eq!((site.user(&jar).await.as_deref(), site.user(&old).await), (Some("ada"), None));
+}
+
+#[tokio::test]
+async fn a_handle_that_was_shown_is_that_of_the_session_also_after_a_failed_save() {
+    let site = site();
+    let session = site.open(&None);
+    let handle = session.handle().await.unwrap();
+    session.insert("user", "ada").await.unwrap();
+    site.store.fail_at(1, false);
+    session.save().await.unwrap_err();
+    site.close(&session, &mut None).await.unwrap();
+    assert_eq!(site.store.live().await, [handle.to_string()]);
+
+    let session = site.open(&None);
+    session.insert("user", "eve").await.unwrap();
+    site.store.fail_at(1, true);
+    session.save().await.unwrap_err();
+    assert!(site.close(&session, &mut None).await.is_none());
+    assert_eq!(site.store.live().await.len(), 1, "what may have been saved, and nobody was told of, is gone");
+}
+
 #[tokio::test]
 async fn a_save_whose_outcome_is_unknown_is_not_sent_again() {
     let site = site();
@@ -596,6 +638,108 @@ async fn a_save_whose_outcome_is_unknown_is_not_sent_again() {
     session.save().await.unwrap_err();
     site.close(&session, &mut jar).await;
     assert_eq!(site.open(&jar).get("n").await.unwrap(), Some(2), "one that was not applied is");
+
+    // An end may always be asked for again, and so may what comes after a look at what happened.
+    let session = site.open(&jar);
+    session.insert("m", 1).await.unwrap();
+    site.store.fail_at(1, true);
+    session.save().await.unwrap_err();
+    session.reload().await.unwrap();
+    assert_eq!(session.get("m").await.unwrap(), Some(1));
+    session.insert("m", 2).await.unwrap();
+    site.close(&session, &mut jar).await;
+    let session = site.open(&jar);
+    assert_eq!(session.get("m").await.unwrap(), Some(2));
+    session.remove("m").await.unwrap();
+    site.store.fail_at(1, true);
+    session.save().await.unwrap_err();
+    session.destroy().await.unwrap();
+    site.close(&session, &mut jar).await.expect("the cookie is taken back");
+    assert!(site.store.live().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_save_that_is_dropped_on_its_way_is_not_sent_again() {
+    use futures_util::FutureExt;
+    let site = site();
+    let mut jar = site.log_in().await;
+    let session = site.open(&jar);
+    session.update("n", |n: Option<u32>| n.unwrap_or(0) + 1).await.unwrap();
+    // Applied at its first poll, and dropped before it can tell.
+    site.store.hang.store(true, Ordering::SeqCst);
+    assert!(session.save().now_or_never().is_none());
+    site.store.hang.store(false, Ordering::SeqCst);
+    assert!(site.close(&session, &mut jar).await.is_none());
+    assert_eq!(site.open(&jar).get("n").await.unwrap(), Some(1));
+}
+
+#[tokio::test]
+async fn who_finds_the_session_ended_announces_nothing_and_computes_nothing() {
+    let site = site();
+    let jar = site.log_in().await;
+    let session = site.open(&jar);
+    session.renew().await.unwrap();
+    session.save().await.unwrap();
+    session.insert("late", 1).await.unwrap();
+    session.update("user", |user: Option<String>| user.expect("it is there")).await.unwrap();
+    let logout = site.open(&jar);
+    logout.destroy().await.unwrap();
+    site.close(&logout, &mut jar.clone()).await.unwrap();
+    assert!(site.close(&session, &mut jar.clone()).await.is_none(), "the id that it was to announce has ended");
+    assert!(site.store.live().await.is_empty());
+}
+
+/// A login may be written as an end and a new beginning, too.
+#[tokio::test]
+async fn a_late_edit_after_destroy_and_insert_sends_no_cookie() {
+    let site = site();
+    let old = site.log_in().await;
+    let mut jar = old.clone();
+    let login = site.open(&old);
+    login.destroy().await.unwrap();
+    login.insert("user", "bob").await.unwrap();
+    site.close(&login, &mut jar).await.unwrap();
+    let late = site.open(&old);
+    late.insert("seen", 1).await.unwrap();
+    assert!(site.close(&late, &mut jar).await.is_none());
+    assert_eq!(site.user(&jar).await.as_deref(), Some("bob"));
+}
+
+/// Another application's cookie may have our name, a longer path, and the form of our ids.
+#[tokio::test]
+async fn a_foreign_cookie_of_our_name_does_not_hide_ours() {
+    let site = site();
+    let ours = site.log_in().await.unwrap();
+    let theirs = "__Host-id=0123456789abcdef0123456789abcdef";
+    for cookies in [format!("{theirs}; {ours}"), format!("{ours}; {theirs}"), format!("{theirs}; {theirs}; {ours}")] {
+        let mut jar = Some(cookies);
+        assert_eq!(site.user(&jar).await.as_deref(), Some("ada"));
+        let session = site.open(&jar);
+        session.insert("n", 1).await.unwrap();
+        assert!(site.close(&session, &mut jar).await.is_none());
+    }
+    let session = site.open(&Some(format!("{theirs}; {theirs}")));
+    session.insert("n", 1).await.unwrap();
+    assert!(site.close(&session, &mut None).await.is_some());
+}
+
+#[test]
+fn debug_of_a_request_shows_no_cookie() {
+    let head = RequestHead::new([("cookie", &b"__Host-id=secret"[..])]);
+    assert_eq!(format!("{head:?}"), "RequestHead { scheme: Unknown, peer: None, .. }");
+}
+
+#[tokio::test]
+async fn sessions_in_memory_go_by_the_clock_of_the_options() {
+    let clock = Clock::manual();
+    let sessions = Sessions::new(SessionOptions::memory().clock(clock.clone()));
+    let session = sessions.open(RequestHead::new([]));
+    session.insert("user", "ada").await.unwrap();
+    let cookie = sessions.close(&session).await.unwrap().unwrap();
+    let pair = cookie.value().split(';').next().unwrap();
+    clock.advance(Duration::from_secs(24 * 60 * 60));
+    let session = sessions.open(RequestHead::new([("cookie", pair.as_bytes())]));
+    assert!(session.is_new().await.unwrap());
 }
 
 #[tokio::test]
@@ -611,6 +755,8 @@ async fn after_the_response_edits_need_a_save_and_nothing_new_can_begin() {
     assert!(site.sessions.close(&stream).await.unwrap().is_none(), "closing twice does nothing");
     stream.renew().await.unwrap();
     assert_eq!(stream.save().await.unwrap_err().kind(), ErrorKind::Closed);
+    stream.insert("progress", 51).await.unwrap();
+    stream.save().await.expect("the id stays");
     stream.destroy().await.unwrap();
     stream.save().await.unwrap();
     assert!(site.store.live().await.is_empty());

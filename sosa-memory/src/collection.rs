@@ -11,8 +11,8 @@ use sosa::{
 
 use crate::error::{BACKEND, full};
 use crate::index::Walk;
-use crate::shard::{Shard, Slot};
-use crate::table::{Parts, Table};
+use crate::shard::{Parts, Shard, Slot};
+use crate::table::Table;
 
 /// A collection in memory: values as they are, without any encoding. A clone shares the data.
 pub struct MemoryCollection<T> {

@@ -40,10 +40,22 @@ impl<T> Slot<T> {
     }
 }
 
-/// A hash, and how to know the right key among those that share it.
-pub(crate) trait Probe {
-    fn hash(&self) -> u64;
-    fn matches(&self, key: &str) -> bool;
+/// A key in its parts, as the callers have it: it is never put together for a lookup.
+pub(crate) struct Parts<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) id: &'a str,
+    pub(crate) hash: u64,
+}
+
+impl Parts<'_> {
+    /// Puts the key together, for the entry that will be created.
+    pub(crate) fn to_key(&self) -> Arc<str> {
+        [self.path, self.id].concat().into()
+    }
+
+    fn matches(&self, key: &str) -> bool {
+        key.strip_prefix(self.path) == Some(self.id)
+    }
 }
 
 /// Entries and their deadlines. All of it under one lock, which the table holds.
@@ -71,8 +83,8 @@ impl<T> Shard<T> {
         Self { slots: HashTable::new(), queue: BinaryHeap::new(), revision: 0 }
     }
 
-    pub(crate) fn find(&self, probe: &impl Probe) -> Option<&Slot<T>> {
-        self.slots.find(probe.hash(), |slot| probe.matches(&slot.key))
+    pub(crate) fn find(&self, parts: &Parts<'_>) -> Option<&Slot<T>> {
+        self.slots.find(parts.hash, |slot| parts.matches(&slot.key))
     }
 
     /// Returns the last revision that was given out.
@@ -88,29 +100,29 @@ impl<T> Shard<T> {
 
     /// Puts another value and deadline into a slot that is there, and returns the new revision and
     /// the old value.
-    pub(crate) fn replace(&mut self, probe: &impl Probe, value: T, deadline: Deadline) -> (u64, T) {
+    pub(crate) fn replace(&mut self, parts: &Parts<'_>, value: T, deadline: Deadline) -> (u64, T) {
         let revision = self.next_revision();
-        let slot = self.find_mut(probe);
+        let slot = self.find_mut(parts);
         slot.revision = revision;
         let old = std::mem::replace(&mut slot.value, value);
-        self.set_deadline(probe, deadline);
+        self.set_deadline(parts, deadline);
         (revision, old)
     }
 
     /// Adds an entry that is not there, and returns its revision.
-    pub(crate) fn insert(&mut self, probe: &impl Probe, key: Arc<str>, value: T, deadline: Deadline) -> u64 {
-        let hash = probe.hash();
+    pub(crate) fn insert(&mut self, parts: &Parts<'_>, key: Arc<str>, value: T, deadline: Deadline) -> u64 {
+        let hash = parts.hash;
         let revision = self.next_revision();
         let slot = Slot { hash, key, value, revision, deadline: AtomicU64::new(u64::MAX), queued: u64::MAX };
         self.slots.insert_unique(hash, slot, |slot| slot.hash);
-        self.set_deadline(probe, deadline);
+        self.set_deadline(parts, deadline);
         revision
     }
 
     /// Sets the deadline of a slot that is there, and queues it if it is earlier than the queue
     /// would notice.
-    pub(crate) fn set_deadline(&mut self, probe: &impl Probe, deadline: Deadline) {
-        let slot = self.find_mut(probe);
+    pub(crate) fn set_deadline(&mut self, parts: &Parts<'_>, deadline: Deadline) {
+        let slot = self.find_mut(parts);
         if !slot.touch(deadline) {
             slot.queued = millis(deadline);
             *slot.deadline.get_mut() = millis(deadline);
@@ -121,8 +133,8 @@ impl<T> Shard<T> {
     }
 
     /// Removes an entry.
-    pub(crate) fn remove(&mut self, probe: &impl Probe) -> Option<Slot<T>> {
-        let found = self.slots.find_entry(probe.hash(), |slot| probe.matches(&slot.key));
+    pub(crate) fn remove(&mut self, parts: &Parts<'_>) -> Option<Slot<T>> {
+        let found = self.slots.find_entry(parts.hash, |slot| parts.matches(&slot.key));
         let (slot, _) = found.ok()?.remove();
         self.shrink();
         Some(slot)
@@ -133,7 +145,10 @@ impl<T> Shard<T> {
     pub(crate) fn remove_expired(&mut self, now: u64, most: usize) -> Vec<Slot<T>> {
         let mut removed = Vec::new();
         for _ in 0..most {
-            let Some(Reverse(due)) = self.queue.pop_if_due(now) else { break };
+            if self.next_due() > now {
+                break;
+            }
+            let Some(Reverse(due)) = self.queue.pop() else { break };
             // Of a slot that was removed, or is queued again under another deadline.
             let Ok(found) = self.slots.find_entry(due.hash, |slot| Arc::ptr_eq(&slot.key, &due.key)) else { continue };
             if found.get().queued != due.deadline {
@@ -160,8 +175,8 @@ impl<T> Shard<T> {
         self.queue.peek().map_or(u64::MAX, |Reverse(due)| due.deadline)
     }
 
-    fn find_mut(&mut self, probe: &impl Probe) -> &mut Slot<T> {
-        self.slots.find_mut(probe.hash(), |slot| probe.matches(&slot.key)).expect("the slot was found under this lock")
+    fn find_mut(&mut self, parts: &Parts<'_>) -> &mut Slot<T> {
+        self.slots.find_mut(parts.hash, |slot| parts.matches(&slot.key)).expect("the slot was found under this lock")
     }
 
     /// Rebuilds the queue when most of it is stale, so that it stays in proportion to what lives.
@@ -185,17 +200,6 @@ impl<T> Shard<T> {
         if self.queue.capacity() > 4 * self.queue.len() + SPARE {
             self.queue.shrink_to(2 * self.queue.len());
         }
-    }
-}
-
-trait PopIfDue {
-    fn pop_if_due(&mut self, now: u64) -> Option<Reverse<Due>>;
-}
-
-impl PopIfDue for BinaryHeap<Reverse<Due>> {
-    fn pop_if_due(&mut self, now: u64) -> Option<Reverse<Due>> {
-        let Reverse(due) = self.peek()?;
-        if due.deadline <= now { self.pop() } else { None }
     }
 }
 

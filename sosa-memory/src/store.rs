@@ -66,6 +66,9 @@ impl Memory {
 
     /// Returns the collection of this name. Two calls with one name share their data.
     ///
+    /// A name takes a few kilobytes for as long as the store lives; for many small collections, one for
+    /// each user for example, use [`within`](MemoryCollection::within), which takes nothing.
+    ///
     /// Values are held as they are and not encoded, so two types under one name are two
     /// collections, where a store outside the program would mix them up.
     pub fn collection<T: Model>(&self, name: &str) -> MemoryCollection<T> {

@@ -9,7 +9,7 @@ use std::thread;
 use sosa::Clock;
 
 use crate::index::Index;
-use crate::shard::{Probe, Shard, Slot};
+use crate::shard::{Parts, Shard, Slot};
 
 /// Locks are taken in one order: a shard, then the index, and never two shards. An id enters or
 /// leaves the index under the lock of its shard, so that the two never part.
@@ -24,30 +24,6 @@ pub(crate) struct Table<T> {
 /// Kept apart, so that two cores on neighbouring shards do not share a cache line.
 #[repr(align(128))]
 struct Padded<T>(RwLock<Shard<T>>);
-
-/// A key in its parts, as the callers have it: it is never put together for a lookup.
-pub(crate) struct Parts<'a> {
-    path: &'a str,
-    id: &'a str,
-    hash: u64,
-}
-
-impl Parts<'_> {
-    /// Puts the key together, for the entry that will be created.
-    pub(crate) fn to_key(&self) -> Arc<str> {
-        [self.path, self.id].concat().into()
-    }
-}
-
-impl Probe for Parts<'_> {
-    fn hash(&self) -> u64 {
-        self.hash
-    }
-
-    fn matches(&self, key: &str) -> bool {
-        key.strip_prefix(self.path) == Some(self.id)
-    }
-}
 
 /// How many queued deadlines a save looks at, in its own shard and in one other. A save queues at
 /// most one, so what has expired shrinks with every save, whichever shards the saves fall on.

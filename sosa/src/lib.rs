@@ -11,6 +11,9 @@ mod id;
 mod key;
 mod options;
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
 pub use clock::Clock;
 pub use codec::{Codec, Json, json_error};
 pub use collection::{Collection, Model};
@@ -26,3 +29,4 @@ pub use options::{Condition, Cursor, DestroyOptions, ListOptions, LoadOptions, S
 pub use async_trait::async_trait;
 /// The trait of what [`CollectionExt::stream`] returns.
 pub use futures_core::Stream;
+pub use serde_json;

@@ -91,7 +91,9 @@ fn built() -> &'static PathBuf {
     PROGRAM.get_or_init(|| {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
         // The whole workspace, so that dependencies have the features of the run of all tests.
-        let built = StdCommand::new(cargo).args(["build", "--quiet", "--workspace", "--example", "rest"]).status();
+        let built = StdCommand::new(cargo)
+            .args(["build", "--quiet", "--workspace", "--all-features", "--example", "rest"])
+            .status();
         assert!(built.is_ok_and(|status| status.success()), "the example `rest` could not be built");
         let test = std::env::current_exe().expect("a test is a program");
         let target = test.parent().and_then(|deps| deps.parent()).expect("target/debug/deps/test");

@@ -124,6 +124,7 @@ impl Log {
     fn assert_secret(&self, cookie: &str) {
         let (_, id) = cookie.split_once('=').unwrap();
         let log = self.0.lock().unwrap();
+        assert!(!log.is_empty(), "nothing was logged");
         assert!(!log.windows(id.len()).any(|window| window == id.as_bytes()), "an id was logged");
     }
 }
@@ -255,6 +256,7 @@ async fn five_hundred_updates_add_up() {
     }))
     .await;
     assert_eq!(site.show(&cookie).await["count"], 500);
+    LOG.assert_secret(&cookie);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -290,6 +292,7 @@ async fn a_destroyed_session_never_comes_back_under_its_cookie() {
                 other => panic!("{other:?}"),
             }
         }
+        LOG.assert_secret(&cookie);
     }
     assert!(dropped > 0, "the race was none");
     println!("{dropped} of {} late posts found their session ended", 2 * TRIALS);
@@ -358,6 +361,7 @@ async fn an_edit_that_was_acknowledged_survives_a_renewal() {
             other => panic!("{other}"),
         }
         assert_eq!(site.live().await, trial + 1, "a live record is left behind");
+        LOG.assert_secret(renewed.cookie().expect("the login is announced"));
     }
     println!("{refused} of {TRIALS} edits came too late, and were told");
 }
@@ -392,6 +396,7 @@ async fn a_logout_that_races_with_a_renewal_leaves_no_live_record() {
             }
         }
         assert_eq!(site.live().await, 0, "a live record is left behind");
+        LOG.assert_secret(renewed.cookie().unwrap_or(&cookie));
     }
     println!("{announced} of {TRIALS} renewals were announced before the logout ended them, or began anew after it");
 }

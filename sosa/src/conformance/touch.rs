@@ -1,0 +1,76 @@
+//! A load that moves the deadline.
+
+use std::time::Duration;
+
+use super::scene::{Handle, Scene, entry, expiry, put, text};
+use crate::{Condition, Entry, ErrorKind, Expiry, LoadOptions};
+
+async fn touch(things: &Handle, id: &str, duration: Duration) -> Option<Entry<super::Probe>> {
+    things.load_with(id, LoadOptions::new().touch(duration)).await.expect("a touch succeeds")
+}
+
+/// A touch of zero is `InvalidOption`, and the entry stays as it is.
+pub(super) async fn touch_of_zero_is_invalid(scene: &Scene) {
+    let things = scene.open();
+    put(&things, "a", "1", Condition::Always).await;
+    for id in ["a", "absent"] {
+        let touched = things.load_with(id, LoadOptions::new().touch(Duration::ZERO)).await;
+        assert_eq!(touched.expect_err("a touch of zero was accepted").kind(), ErrorKind::InvalidOption);
+    }
+    assert_eq!(expiry(&things, "a").await, Expiry::Never);
+}
+
+/// A touch moves the deadline later than it was.
+pub(super) async fn touch_moves_the_deadline_later(scene: &Scene) {
+    let things = scene.open();
+    put(&things, "a", "1", Expiry::After(scene.short())).await;
+    assert!(touch(&things, "a", 100 * scene.short()).await.is_some());
+    scene.elapse(scene.short()).await;
+    assert_eq!(text(&things, "a").await.as_deref(), Some("1"));
+}
+
+/// A touch moves the deadline earlier than it was, also where there was none.
+pub(super) async fn touch_moves_the_deadline_earlier(scene: &Scene) {
+    let things = scene.open();
+    put(&things, "later", "1", Expiry::After(100 * scene.short())).await;
+    put(&things, "never", "1", Expiry::Never).await;
+    for id in ["later", "never"] {
+        assert!(touch(&things, id, scene.short()).await.is_some());
+    }
+    scene.elapse(scene.short()).await;
+    for id in ["later", "never"] {
+        assert_eq!(text(&things, id).await, None, "{id}");
+    }
+}
+
+/// The load and the touch are one step: the expiry that the load tells is the touched one.
+pub(super) async fn touch_and_load_are_one_step(scene: &Scene) {
+    let things = scene.open();
+    put(&things, "a", "1", Expiry::Never).await;
+    let options = LoadOptions::new().touch(100 * scene.short()).with_expiry();
+    let touched = things.load_with("a", options).await.unwrap().expect("it is there");
+    assert_eq!(touched.expiry, Some(expiry(&things, "a").await));
+}
+
+/// A touch leaves the value and the revision.
+pub(super) async fn touch_keeps_value_and_revision(scene: &Scene) {
+    let things = scene.open();
+    let saved = put(&things, "a", "1", Expiry::After(100 * scene.short())).await;
+    let touched = touch(&things, "a", 200 * scene.short()).await.expect("it is there");
+    assert_eq!((touched.value.text().as_str(), touched.revision), ("1", saved));
+    let after = entry(&things, "a").await;
+    assert_eq!((after.value.text().as_str(), after.revision), ("1", saved));
+}
+
+/// A touch never brings back what has expired, was destroyed, or never was.
+pub(super) async fn touch_never_resurrects(scene: &Scene) {
+    let things = scene.open();
+    put(&things, "expired", "1", Expiry::After(scene.short())).await;
+    put(&things, "destroyed", "1", Expiry::After(100 * scene.short())).await;
+    things.destroy("destroyed").await.unwrap();
+    scene.elapse(scene.short()).await;
+    for id in ["expired", "destroyed", "absent"] {
+        assert!(touch(&things, id, 100 * scene.short()).await.is_none(), "{id}");
+        assert_eq!(text(&things, id).await, None, "{id}");
+    }
+}
