@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sosa::{
-    Clock, Collection, Condition, Cursor, DestroyOptions, Entry, Error, ErrorKind, Expiry, Item, Keyspace, ListOptions,
-    LoadOptions, Model, Operation, Page, Result, Revision, SaveOptions,
+    Clock, Collection, Cursor, DestroyOptions, Entry, ErrorKind, Expiry, Item, Keyspace, ListOptions, LoadOptions,
+    Model, Operation, Page, Result, Revision, SaveOptions,
 };
 
 use crate::error::{BACKEND, full};
@@ -118,10 +118,10 @@ impl<T: Model> MemoryCollection<T> {
     fn try_save(&self, parts: &Parts<'_>, value: T, options: SaveOptions) -> Result<Revision> {
         let (result, _replaced) = self.table.write(parts, &self.clock, |shard, now| {
             let found = shard.find(parts);
-            let alive = found.filter(|slot| slot.is_alive(now));
-            let deadline = options.expiry.deadline(now).or_else(|| alive.map(Slot::deadline));
-            let (true, Some(deadline)) = (is_met(options.condition, alive), deadline) else {
-                return (Err(Error::conflict()), None);
+            let current = found.filter(|slot| slot.is_alive(now)).map(|slot| (slot.revision.into(), slot.deadline()));
+            let deadline = match options.check(current, now) {
+                Ok(deadline) => deadline,
+                Err(error) => return (Err(error), Some(value)),
             };
             if found.is_some() && deadline.is_past(now) {
                 let removed = self.remove(shard, parts).map(|slot| slot.value);
@@ -146,9 +146,8 @@ impl<T: Model> MemoryCollection<T> {
         let parts = self.parts(id)?;
         let (result, _removed) = self.table.write(&parts, &self.clock, |shard, now| {
             let alive = shard.find(&parts).filter(|slot| slot.is_alive(now));
-            let condition = options.revision.map_or(Condition::Always, Condition::Revision);
-            if !is_met(condition, alive) {
-                return (Err(Error::conflict()), None);
+            if let Err(error) = options.check(alive.map(|slot| slot.revision.into())) {
+                return (Err(error), None);
             }
             let destroyed = alive.is_some();
             (Ok(destroyed), self.remove(shard, &parts))
@@ -185,17 +184,6 @@ impl<T: Model> MemoryCollection<T> {
 fn to_entry<T: Clone>(slot: &Slot<T>, with_expiry: bool) -> Entry<T> {
     let entry = Entry::new(slot.value.clone(), slot.revision.into());
     if with_expiry { entry.with_expiry(Expiry::from(slot.deadline())) } else { entry }
-}
-
-fn is_met<T>(condition: Condition, alive: Option<&Slot<T>>) -> bool {
-    match condition {
-        Condition::Always => true,
-        Condition::Absent => alive.is_none(),
-        Condition::Present => alive.is_some(),
-        Condition::Revision(revision) => alive.is_some_and(|slot| revision == slot.revision.into()),
-        // A condition that this version does not know cannot be promised.
-        _ => false,
-    }
 }
 
 // Nothing here waits: a verb is done when it is first polled, and dropping it before that leaves

@@ -60,6 +60,8 @@ pub enum ErrorKind {
     Timeout,
     /// The store refuses these credentials or this operation.
     PermissionDenied,
+    /// A hook of the program's own refuses the value; see [`Hooks`](crate::Hooks).
+    Rejected,
     /// Anything else that the driver reports.
     Other,
 }

@@ -9,7 +9,8 @@ use futures_util::future::try_join_all;
 use futures_util::stream;
 
 use crate::{
-    Collection, Condition, DestroyOptions, Expiry, Item, ListOptions, LoadOptions, Model, Result, SaveOptions,
+    Collection, Condition, DestroyOptions, Expiry, Hooked, Hooks, Instrumented, Item, ListOptions, LoadOptions, Model,
+    Observer, Result, SaveOptions,
 };
 
 /// How many calls are under way at once where many are made. A shared connection sends them
@@ -148,6 +149,22 @@ pub trait CollectionExt<T: Model>: Collection<T> {
             }
             Ok(values)
         }
+    }
+
+    /// Puts [`Hooks`] around the collection.
+    fn hooked<H: Hooks<T>>(self, hooks: H) -> Hooked<Self, H>
+    where
+        Self: Sized,
+    {
+        Hooked::new(self, hooks)
+    }
+
+    /// Tells an [`Observer`] of each call, under this name of the backend.
+    fn instrumented<O: Observer>(self, backend: &'static str, observer: O) -> Instrumented<Self, O>
+    where
+        Self: Sized,
+    {
+        Instrumented::new(self, backend, observer)
     }
 
     /// Destroys every entry and returns how many there were. Sub-collections stay.

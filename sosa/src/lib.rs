@@ -10,6 +10,7 @@ mod ext;
 mod id;
 mod key;
 mod options;
+mod wrap;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -24,6 +25,9 @@ pub use ext::CollectionExt;
 pub use id::new_id;
 pub use key::{Key, Keyspace, MAX_ID_LEN};
 pub use options::{Condition, Cursor, DestroyOptions, ListOptions, LoadOptions, SaveOptions};
+#[cfg(feature = "tracing")]
+pub use wrap::Tracing;
+pub use wrap::{Call, Ending, Hooked, Hooks, Instrumented, Observer};
 
 /// Writes `impl Collection` with `async fn`, the same version that this crate uses.
 pub use async_trait::async_trait;

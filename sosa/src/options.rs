@@ -70,6 +70,24 @@ pub enum Condition {
     Revision(Revision),
 }
 
+impl Condition {
+    /// Checks the condition against the entry's revision, `None` if it is absent or expired. For
+    /// implementors.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] if the condition does not hold.
+    pub fn check(self, current: Option<Revision>) -> Result<()> {
+        let holds = match self {
+            Self::Always => true,
+            Self::Absent => current.is_none(),
+            Self::Present => current.is_some(),
+            Self::Revision(read) => current == Some(read),
+        };
+        if holds { Ok(()) } else { Err(Error::conflict()) }
+    }
+}
+
 /// Options of [`Collection::save_with`](crate::Collection::save_with).
 ///
 /// ```
@@ -111,6 +129,20 @@ impl SaveOptions {
     }
 }
 
+impl SaveOptions {
+    /// Checks the condition against the entry's revision and deadline, `None` if it is absent or
+    /// expired, and returns the deadline that the save gives it. For implementors.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] if the condition does not hold, or there is no deadline to keep.
+    pub fn check(&self, current: Option<(Revision, Deadline)>, now_millis: u64) -> Result<Deadline> {
+        self.condition.check(current.map(|(revision, _)| revision))?;
+        let kept = current.map(|(_, deadline)| deadline);
+        self.expiry.deadline(now_millis).or(kept).ok_or_else(Error::conflict)
+    }
+}
+
 impl From<Expiry> for SaveOptions {
     fn from(expiry: Expiry) -> Self {
         Self::new().expiry(expiry)
@@ -143,6 +175,18 @@ impl DestroyOptions {
     pub fn revision(mut self, revision: Revision) -> Self {
         self.revision = Some(revision);
         self
+    }
+}
+
+impl DestroyOptions {
+    /// Checks the revision against that of the entry, `None` if it is absent or expired. For
+    /// implementors.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] if another revision was read.
+    pub fn check(&self, current: Option<Revision>) -> Result<()> {
+        self.revision.map_or(Condition::Always, Condition::Revision).check(current)
     }
 }
 
@@ -305,6 +349,27 @@ mod tests {
         let touched = LoadOptions::new().touch(Duration::from_millis(2)).touch_deadline(5);
         assert_eq!(touched.unwrap(), Some(Deadline::from_millis(7)));
         assert_eq!(LoadOptions::new().touch_deadline(5).unwrap(), None);
+    }
+
+    #[test]
+    fn conditions_hold_or_are_conflicts() {
+        let (read, other) = (Revision::from(1), Revision::from(2));
+        for (condition, absent, present) in [
+            (Condition::Always, true, true),
+            (Condition::Absent, true, false),
+            (Condition::Present, false, true),
+            (Condition::Revision(read), false, true),
+            (Condition::Revision(other), false, false),
+        ] {
+            assert_eq!(condition.check(None).is_ok(), absent, "{condition:?}");
+            assert_eq!(condition.check(Some(read)).is_ok(), present, "{condition:?}");
+            assert!(condition.check(None).err().is_none_or(|error| error.is_conflict()));
+        }
+        let (kept, keep) = (Deadline::from_millis(7), SaveOptions::from(Expiry::Keep));
+        assert_eq!(keep.check(Some((read, kept)), 0).unwrap(), kept);
+        assert!(keep.check(None, 0).unwrap_err().is_conflict());
+        assert!(DestroyOptions::new().check(None).is_ok());
+        assert!(DestroyOptions::new().revision(read).check(Some(other)).unwrap_err().is_conflict());
     }
 
     #[test]

@@ -1,29 +1,8 @@
 //! The contract of [`Collection`], executable: one named test for each rule, for any backend.
 //!
-//! A backend's whole test file is a fixture and one line:
-//!
-//! ```ignore
-//! use sosa::conformance::{Fixture, Probe};
-//!
-//! struct Memory {
-//!     store: sosa_memory::Memory,
-//!     clock: Clock,
-//! }
-//!
-//! #[async_trait]
-//! impl Fixture for Memory {
-//!     fn collection(&self, prefix: &str, name: &str, path: &[&str]) -> Arc<dyn Collection<Probe>> {
-//!         let root = self.store.with_prefix(prefix).collection(name);
-//!         Arc::new(path.iter().fold(root, |parent, path| parent.within(path)))
-//!     }
-//!
-//!     // …
-//! }
-//!
-//! async fn fixture() -> Memory { /* … */ }
-//!
-//! sosa::conformance!(fixture);
-//! ```
+//! A backend's whole test file is a [`Fixture`], which says how to open a collection and how time
+//! passes, and one line, [`conformance!`](crate::conformance!). The crate's front page shows one, under
+//! *Writing a backend*.
 //!
 //! Each rule runs in a test of its own, on a runtime with several threads, in places with a prefix
 //! that nobody else has; it deletes what it wrote and nothing else. No rule can be switched off. What
@@ -98,7 +77,7 @@ pub trait Fixture: Send + Sync + 'static {
 /// Runs the suite over a fixture: one test for each rule, in a module `conformance`.
 ///
 /// The argument is a path to an `async fn` without arguments that returns a
-/// [`Fixture`](crate::conformance::Fixture). With `, not_indexed` behind it, for a collection that
+/// `Fixture`. With `, not_indexed` behind it, for a collection that
 /// keeps no index, each rule of listing asserts that listing is
 /// [`Unsupported`](crate::ErrorKind::Unsupported), and every other rule runs. With a name before it,
 /// `conformance!(arc: fixture)`, the module has that name, so that one file can run several suites.
