@@ -91,6 +91,19 @@ impl Session {
 
     /// Returns the value of a key, `None` if there is none.
     ///
+    /// ```
+    /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_session::Result<()> {
+    /// # let sessions = Sessions::new(SessionOptions::memory());
+    /// # let session = sessions.open(RequestHead::new([]));
+    /// session.insert("user", "ada").await?;
+    /// assert_eq!(session.get::<String>("user").await?.as_deref(), Some("ada"));
+    /// assert_eq!(session.get::<u8>("age").await?, None);
+    /// assert!(session.get::<u8>("user").await.is_err());
+    /// # sessions.close(&session).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::Decode`] if the value is not a `V`; session and value stay as they are.
@@ -113,6 +126,18 @@ impl Session {
     }
 
     /// Removes a key and returns whether it was there.
+    ///
+    /// ```
+    /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_session::Result<()> {
+    /// # let sessions = Sessions::new(SessionOptions::memory());
+    /// # let session = sessions.open(RequestHead::new([]));
+    /// session.insert("user", "ada").await?;
+    /// assert!(session.remove("user").await?);
+    /// assert!(!session.remove("user").await?);
+    /// # sessions.close(&session).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -172,11 +197,34 @@ impl Session {
     }
 
     /// Returns the keys, in the order in which they were first inserted.
+    ///
+    /// ```
+    /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_session::Result<()> {
+    /// # let sessions = Sessions::new(SessionOptions::memory());
+    /// # let session = sessions.open(RequestHead::new([]));
+    /// session.insert("user", "ada").await?;
+    /// session.insert("cart", [1, 2]).await?;
+    /// assert_eq!(session.keys().await?, ["user", "cart"]);
+    /// # sessions.close(&session).await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn keys(&self) -> Result<Vec<String>> {
         Ok(self.data().await?.keys().map(Into::into).collect())
     }
 
     /// Returns everything in the session, this request's edits included.
+    ///
+    /// ```
+    /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_session::Result<()> {
+    /// # let sessions = Sessions::new(SessionOptions::memory());
+    /// # let session = sessions.open(RequestHead::new([]));
+    /// session.insert("cart", [1, 2]).await?;
+    /// assert_eq!(session.data().await?.json("cart"), Some("[1,2]"));
+    /// # sessions.close(&session).await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn data(&self) -> Result<SessionData> {
         let state = self.loaded().await?;
         let base = state.base();
@@ -196,6 +244,23 @@ impl Session {
     /// The absolute lifetime goes on. Requests that are under way with the old id find the session
     /// ended, also some that come within 30 seconds: their edits are dropped, and they do not
     /// replace the new cookie.
+    ///
+    /// ```
+    /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_session::Result<()> {
+    /// # let sessions = Sessions::new(SessionOptions::memory());
+    /// # let session = sessions.open(RequestHead::new([]));
+    /// session.insert("cart", [1, 2]).await?;
+    /// session.save().await?;
+    /// let before = session.handle().await?;
+    /// session.renew().await?;
+    /// session.insert("user", "ada").await?;
+    /// session.save().await?;
+    /// assert_ne!(session.handle().await?, before);
+    /// assert_eq!(session.keys().await?, ["cart", "user"]);
+    /// # sessions.close(&session).await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn renew(&self) -> Result<()> {
         let mut state = self.loaded().await?;
         if state.id_change == IdChange::Keep {
@@ -206,6 +271,21 @@ impl Session {
 
     /// Starts a new session under a new id, when it is saved, and ends this one: its data is
     /// dropped at once. If nothing is inserted, there is no session then.
+    ///
+    /// ```
+    /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_session::Result<()> {
+    /// # let sessions = Sessions::new(SessionOptions::memory());
+    /// # let session = sessions.open(RequestHead::new([]));
+    /// session.insert("cart", [1, 2]).await?;
+    /// session.save().await?;
+    /// session.regenerate().await?;
+    /// session.insert("user", "ada").await?;
+    /// session.save().await?;
+    /// assert_eq!(session.keys().await?, ["user"]);
+    /// # sessions.close(&session).await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn regenerate(&self) -> Result<()> {
         let mut state = self.loaded().await?;
         if state.id_change != IdChange::Destroy {
@@ -218,6 +298,20 @@ impl Session {
     /// is a new session under a new id.
     ///
     /// A session that another request renewed a moment ago ends under its new id.
+    ///
+    /// ```
+    /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_session::Result<()> {
+    /// # let sessions = Sessions::new(SessionOptions::memory());
+    /// # let session = sessions.open(RequestHead::new([]));
+    /// session.insert("user", "ada").await?;
+    /// session.save().await?;
+    /// session.destroy().await?;
+    /// session.save().await?;
+    /// assert!(session.is_new().await? && session.keys().await?.is_empty());
+    /// # sessions.close(&session).await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn destroy(&self) -> Result<()> {
         let mut state = self.loaded().await?;
         state.start_over(IdChange::Destroy);
@@ -248,6 +342,19 @@ impl Session {
     /// [`Unknown`](sosa::Outcome::Unknown), or this call is dropped before it returns, the edits may
     /// have been saved. The end of the request does not try again; calling this again may do an
     /// [`update`](Self::update) twice.
+    ///
+    /// ```
+    /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_session::Result<()> {
+    /// # let sessions = Sessions::new(SessionOptions::memory());
+    /// # let session = sessions.open(RequestHead::new([]));
+    /// session.insert("user", "ada").await?;
+    /// assert_eq!(session.rev().await?, 0);
+    /// session.save().await?;
+    /// assert_eq!(session.rev().await?, 1);
+    /// # sessions.close(&session).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

@@ -1,6 +1,8 @@
 //! Listing, page by page.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -138,51 +140,107 @@ pub(super) async fn a_cursor_survives_a_restart(scene: &Scene) {
     assert_eq!(all, ORDERED);
 }
 
-/// While others insert and remove between the pages, each entry that stays comes exactly once, and
-/// the order holds.
+/// While others insert and remove, each entry that stays comes exactly once, and the order holds.
 pub(super) async fn each_entry_that_stays_comes_exactly_once(scene: &Scene) {
     // Several stories from a small generator of numbers, so that a failure comes again.
-    for (seed, reverse) in [(1_u64, false), (2, true), (3, false)] {
-        let mut state = seed;
-        let mut random = move |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % below
-        };
+    for (seed, reverse) in [(1, false), (2, true), (3, false)] {
         let things = scene.at("", &format!("story {seed}"), &[]);
-        // What is there, and since before the walk without a break or not.
-        let mut model = BTreeMap::new();
-        for _ in 0..60 {
-            let id = format!("{:03}", random(200));
-            put(&things, &id, &id, Condition::Always).await;
-            model.insert(id, true);
-        }
-        let mut options = ListOptions::new();
-        options.reverse = reverse;
-        let mut seen = Vec::new();
-        loop {
-            options.limit = 1 + random(9) as usize;
-            let page = things.list_with(options.clone()).await.unwrap();
-            seen.extend(page.ids().map(str::to_owned));
-            assert!(seen.len() < 1000, "the listing does not end");
-            let Some(next) = page.next else { break };
-            options.cursor = Some(next);
-            for _ in 0..6 {
-                let id = format!("{:03}", random(200));
-                if random(2) == 0 {
-                    put(&things, &id, &id, Condition::Always).await;
-                    model.entry(id).or_insert(false);
-                } else {
-                    things.destroy(&id).await.unwrap();
-                    model.remove(&id);
-                }
+        change_between_pages(&things, Numbers(seed), reverse).await;
+    }
+    change_while_pages_are_read(&scene.at("", "crowd", &[])).await;
+}
+
+/// A linear congruential generator, with Knuth's constants.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+
+    fn id(&mut self) -> String {
+        format!("{:03}", self.below(200))
+    }
+}
+
+/// Walks the pages once, changes what is there between them, and compares with a model.
+async fn change_between_pages(things: &Handle, mut numbers: Numbers, reverse: bool) {
+    // What is there, and whether it was since before the walk, without a break.
+    let mut model = BTreeMap::new();
+    for _ in 0..60 {
+        let id = numbers.id();
+        put(things, &id, &id, Condition::Always).await;
+        model.insert(id, true);
+    }
+    let mut options = ListOptions::new();
+    options.reverse = reverse;
+    let mut seen = Vec::new();
+    loop {
+        options.limit = 1 + numbers.below(9) as usize;
+        let page = things.list_with(options.clone()).await.unwrap();
+        seen.extend(page.ids().map(str::to_owned));
+        assert!(seen.len() < 1000, "the listing does not end");
+        let Some(next) = page.next else { break };
+        options.cursor = Some(next);
+        for _ in 0..6 {
+            let id = numbers.id();
+            if numbers.below(2) == 0 {
+                put(things, &id, &id, Condition::Always).await;
+                model.entry(id).or_insert(false);
+            } else {
+                things.destroy(&id).await.unwrap();
+                model.remove(&id);
             }
         }
-        let ordered = seen.windows(2).all(|pair| if reverse { pair[0] > pair[1] } else { pair[0] < pair[1] });
-        assert!(ordered, "out of order, or twice: {seen:?}");
-        let seen: BTreeSet<_> = seen.into_iter().collect();
-        for (id, stayed) in &model {
-            assert!(!stayed || seen.contains(id), "{id} was there throughout and did not come");
-        }
+    }
+    let stayed = model.iter().filter(|(_, stayed)| **stayed).map(|(id, _)| id.as_str());
+    assert_once(&seen, reverse, stayed);
+}
+
+/// Walks the pages several times while tasks on other threads save and destroy what lies between.
+async fn change_while_pages_are_read(things: &Handle) {
+    const STAYING: [&str; 8] = ["010", "030", "050", "070", "090", "110", "130", "150"];
+    for id in STAYING {
+        put(things, id, id, Condition::Always).await;
+    }
+    let done = Arc::new(AtomicBool::new(false));
+    let crowd: Vec<_> = (0..3)
+        .map(|seed| {
+            let (things, done) = (things.clone(), done.clone());
+            tokio::spawn(async move {
+                let mut numbers = Numbers(seed);
+                while !done.load(Ordering::Relaxed) {
+                    let id = numbers.id();
+                    if !STAYING.contains(&id.as_str()) {
+                        put(&things, &id, &id, Condition::Always).await;
+                        things.destroy(&id).await.expect("a destroy succeeds");
+                    }
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    let mut walks = Vec::new();
+    for limit in 1..6 {
+        walks.push(walk(things, ListOptions::new().limit(limit)).await);
+    }
+    done.store(true, Ordering::Relaxed);
+    for member in crowd {
+        member.await.expect("no task fails");
+    }
+    for seen in walks {
+        assert_once(&seen, false, STAYING);
+    }
+}
+
+/// Asserts that the ids are in order, that none comes twice, and that all of these came.
+fn assert_once<'a>(seen: &[String], reverse: bool, stayed: impl IntoIterator<Item = &'a str>) {
+    let ordered = seen.windows(2).all(|pair| if reverse { pair[0] > pair[1] } else { pair[0] < pair[1] });
+    assert!(ordered, "out of order, or twice: {seen:?}");
+    let seen: BTreeSet<_> = seen.iter().map(String::as_str).collect();
+    for id in stayed {
+        assert!(seen.contains(id), "{id} was there throughout and did not come");
     }
 }
 
