@@ -39,6 +39,9 @@ pub struct SessionData(Arc<[u8]>);
 /// The key of the record's own member.
 pub(crate) const OWN_KEY: &str = "sosa";
 
+/// How a record begins that has it.
+const OWN_START: &str = r#"{"sosa":"#;
+
 /// The version of the record's own member that this crate writes.
 const VERSION: u64 = 1;
 
@@ -153,7 +156,7 @@ impl SessionData {
     /// of this record's own member stay.
     pub(crate) fn rewrite(&self, rev: u64, created: u64, members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<Self> {
         let own = self.own_text(rev, created);
-        let own_from = own_prefix().len();
+        let own_from = OWN_START.len();
         let meta = Meta { rev, created, ended: 0, own: (own_from as u32, (own_from + own.len()) as u32) };
         write(meta, own.as_bytes(), members)
     }
@@ -277,10 +280,6 @@ fn read_own(own: &[u8]) -> Option<Meta> {
     (version == Some(VERSION)).then_some(meta)
 }
 
-fn own_prefix() -> String {
-    format!("{{\"{OWN_KEY}\":")
-}
-
 fn text_at(members: usize) -> usize {
     SPANS_AT + members * SPAN_LEN
 }
@@ -315,11 +314,11 @@ fn put_shorts(data: &mut [u8], at: usize, numbers: &[u32]) {
 
 /// Writes a record: its own member first, if there is one, then the others.
 fn write(meta: Meta, own: &[u8], members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<SessionData> {
-    let start = if own.is_empty() { b"{".to_vec() } else { [own_prefix().as_bytes(), own].concat() };
+    let start = if own.is_empty() { "{" } else { OWN_START };
     // Two quotes, a colon and a comma around each member.
     let around: usize = members.iter().map(|(key, value)| key.len() + value.len() + 4).sum();
     let first_comma = usize::from(own.is_empty() && !members.is_empty());
-    let len = start.len() + around - first_comma + 1;
+    let len = start.len() + own.len() + around - first_comma + 1;
     if u32::try_from(len).is_err() {
         return Err(Error::new(ErrorKind::Encode, "a session must be smaller than 4 GiB"));
     }
@@ -330,7 +329,8 @@ fn write(meta: Meta, own: &[u8], members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<S
             text.write_all(bytes).expect("the length was counted");
             (len - text.len()) as u32
         };
-        let mut end = put(&start);
+        put(start.as_bytes());
+        let mut end = put(own);
         for (index, (key, value)) in members.iter().enumerate() {
             if index > 0 || !own.is_empty() {
                 end = put(b",");

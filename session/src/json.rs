@@ -66,8 +66,8 @@ fn same_within(one: &[u8], other: &[u8], depth: usize) -> bool {
     let Some(depth) = depth.checked_sub(1) else { return false };
     match (one.first(), other.first()) {
         (Some(b'"'), Some(b'"')) => {
-            let text = |quoted: &'_ [u8]| unescape(&quoted[1..quoted.len() - 1]).map(Cow::into_owned);
-            one == other || text(one).is_some_and(|one| Some(one) == text(other))
+            let (one, other) = (unescape(&one[1..one.len() - 1]), unescape(&other[1..other.len() - 1]));
+            one.is_some() && one == other
         }
         (Some(b'['), Some(b'[')) => match (elements(one), elements(other)) {
             (Some(ones), Some(others)) => {
