@@ -40,6 +40,9 @@ pub enum ErrorKind {
     Insecure,
     /// Nothing was saved, because the response is under way and can announce no new session.
     Closed,
+    /// Nothing was saved when the request ended, because an earlier save of it may have been applied,
+    /// and what was asked for since cannot be saved without repeating that.
+    Uncertain,
     /// The system's random source failed.
     Random,
     /// The options contradict each other; the message says how to mend them.
@@ -77,12 +80,13 @@ impl Error {
         self.0.source.as_deref()?.downcast_ref().filter(|_| self.kind() == ErrorKind::Store)
     }
 
-    /// Returns the HTTP status that tells this error: 503 if the store is unavailable, late or full,
+    /// Returns the HTTP status that tells this error: 503 if the store is or was unavailable, late or full,
     /// 409 if the session was ended meanwhile, and 500 otherwise.
     pub fn status(&self) -> u16 {
         use sosa::ErrorKind::{CapacityExceeded, Timeout, Unavailable};
         match (self.kind(), self.store().map(sosa::Error::kind)) {
             (_, Some(Unavailable | Timeout | CapacityExceeded)) => 503,
+            (ErrorKind::Uncertain, _) => 503,
             (ErrorKind::Ended, _) => 409,
             _ => 500,
         }

@@ -66,6 +66,8 @@ pub(crate) struct State {
     pub(crate) closed: bool,
     /// A save failed and may have been applied all the same: it is not sent again.
     uncertain: bool,
+    /// Something was asked for since the last save was tried.
+    asked: bool,
 }
 
 impl Session {
@@ -85,6 +87,7 @@ impl Session {
             cookie: Cookie::Keep,
             closed: false,
             uncertain: false,
+            asked: false,
         };
         Self(Arc::new(Inner { sessions, scheme, state: Mutex::new(state) }))
     }
@@ -121,7 +124,7 @@ impl Session {
     /// `sosa`; nothing is inserted then.
     pub async fn insert<V: Serialize>(&self, key: impl Key<V>, value: V) -> Result<()> {
         let value = encode(allowed(&key)?, &value)?;
-        self.loaded().await?.edits.insert(key.name(), value);
+        self.loaded().await?.edit().insert(key.name(), value);
         Ok(())
     }
 
@@ -147,7 +150,7 @@ impl Session {
         let mut state = self.loaded().await?;
         let was_there = state.edits.view(state.base(), key).is_some();
         if was_there {
-            state.edits.remove(key);
+            state.edit().remove(key);
         }
         Ok(was_there)
     }
@@ -186,13 +189,13 @@ impl Session {
             let name = name.clone();
             move |old: Option<&[u8]>| encode(&name, &f(old.map(|old| decode(&name, old)).transpose()?))
         };
-        state.edits.update(&name, text, Arc::new(step));
+        state.edit().update(&name, text, Arc::new(step));
         Ok(value)
     }
 
     /// Removes all keys. The session itself stays; to end it, use [`destroy`](Self::destroy).
     pub async fn clear(&self) -> Result<()> {
-        self.loaded().await?.edits.clear();
+        self.loaded().await?.edit().clear();
         Ok(())
     }
 
@@ -263,6 +266,7 @@ impl Session {
     /// ```
     pub async fn renew(&self) -> Result<()> {
         let mut state = self.loaded().await?;
+        state.asked = true;
         if state.id_change == IdChange::Keep {
             state.id_change = IdChange::Renew;
         }
@@ -340,8 +344,8 @@ impl Session {
     ///
     /// Where the error is [`ErrorKind::Store`] and its [`outcome`](sosa::Error::outcome) is
     /// [`Unknown`](sosa::Outcome::Unknown), or this call is dropped before it returns, the edits may
-    /// have been saved. The end of the request does not try again; calling this again may do an
-    /// [`update`](Self::update) twice.
+    /// have been saved. The end of the request does not try again, and fails if more was asked for
+    /// since; calling this again may do an [`update`](Self::update) twice.
     ///
     /// ```
     /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
@@ -364,7 +368,8 @@ impl Session {
     pub async fn save(&self) -> Result<()> {
         let mut state = self.0.state.lock().await;
         // Should this call be dropped on the way, nobody knows what came of it.
-        state.uncertain = true;
+        state.uncertain = state.has_edits();
+        state.asked = false;
         let saved = self.0.sessions.commit(&mut state, self.0.scheme).await;
         state.uncertain =
             saved.as_ref().err().and_then(Error::store).is_some_and(|error| error.outcome() == Outcome::Unknown);
@@ -403,9 +408,14 @@ impl Session {
         if state.closed {
             return Ok(None);
         }
-        let saved = match state.uncertain {
-            true => Ok(()),
-            false => sessions.commit(&mut state, *scheme).await,
+        let saved = match (state.uncertain, state.asked) {
+            (false, _) => sessions.commit(&mut state, *scheme).await,
+            // The handler was told of the save that failed.
+            (true, false) => Ok(()),
+            (true, true) => Err(Error::new(
+                ErrorKind::Uncertain,
+                "nothing was saved: an earlier save may have been applied, and to save again might repeat it",
+            )),
         };
         state.closed = true;
         match saved {
@@ -506,6 +516,16 @@ impl State {
         self.next = Some(id);
     }
 
+    /// Notes that something is asked for, and returns the edits to note it in.
+    fn edit(&mut self) -> &mut Edits {
+        self.asked = true;
+        &mut self.edits
+    }
+
+    fn has_edits(&self) -> bool {
+        !self.edits.is_empty() || self.id_change != IdChange::Keep
+    }
+
     /// Drops the data, for an end that may always be asked for again.
     fn start_over(&mut self, id_change: IdChange) {
         self.forget_edits();
@@ -538,6 +558,7 @@ impl State {
         self.id_change = IdChange::Keep;
         self.touch_due = false;
         self.uncertain = false;
+        self.asked = false;
     }
 
     fn is_stored(&self) -> bool {
@@ -547,7 +568,7 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
-        if !self.edits.is_empty() || self.id_change != IdChange::Keep {
+        if self.has_edits() {
             warn!(
                 session = ?self.handle(),
                 "a session was dropped with edits that were not saved: its request was cancelled or panicked, or they \

@@ -315,7 +315,7 @@ impl Sessions {
             Err(error) => {
                 if error.outcome() == Outcome::Unknown {
                     self.discard(id.handle()).await;
-                } else {
+                } else if !error.is_conflict() {
                     state.keep_for_next(id);
                 }
                 Err(error.into())
@@ -399,14 +399,17 @@ impl Sessions {
             };
             // Was it this very call that ended it, though its answer got lost?
             let found = collection.load_with(old.as_str(), LoadOptions::new()).await;
-            if matches!(&found, Ok(Some(entry)) if entry.value.renewed_as() == Some(new)) {
-                return Ok((data, saved));
+            if let Ok(entry) = &found {
+                if entry.as_ref().is_some_and(|entry| entry.value.renewed_as() == Some(new)) {
+                    return Ok((data, saved));
+                }
+                // It was not, unless it is still to come: then the record is as it was.
+                *may_have_ended = entry.as_ref().is_some_and(|entry| entry.revision == revision);
             }
             if !error.is_conflict() {
                 return Err(error.into());
             }
             found?;
-            *may_have_ended = false;
             self.catch_up(state, old, &mut turn).await?;
             condition = Condition::Always;
         }

@@ -639,6 +639,15 @@ async fn a_save_whose_outcome_is_unknown_is_not_sent_again() {
     site.close(&session, &mut jar).await;
     assert_eq!(site.open(&jar).get("n").await.unwrap(), Some(2), "one that was not applied is");
 
+    // What is asked for after such a save is not lost silently.
+    let session = site.open(&jar);
+    session.insert("m", 0).await.unwrap();
+    site.store.fail_at(1, true);
+    session.save().await.unwrap_err();
+    session.insert("late", 1).await.unwrap();
+    let error = site.sessions.close(&session).await.unwrap_err();
+    assert_eq!((error.kind(), error.status()), (ErrorKind::Uncertain, 503));
+
     // An end may always be asked for again, and so may what comes after a look at what happened.
     let session = site.open(&jar);
     session.insert("m", 1).await.unwrap();

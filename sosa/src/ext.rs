@@ -42,7 +42,8 @@ pub trait CollectionExt<T: Model>: Collection<T> {
         }
     }
 
-    /// Changes an entry without losing anybody's change, and returns what was saved.
+    /// Changes an entry without losing anybody's change, and returns the value that was given to the
+    /// save.
     ///
     /// `f` gets the value, `None` if the entry is absent or expired, and returns what to save;
     /// `None` leaves the entry as it is. If somebody else saved in between, `f` is called again on

@@ -201,6 +201,67 @@ async fn hooks_run_around_every_verb_and_can_be_skipped() {
     assert_eq!(noted.take(), ["after destroy a"]);
 }
 
+/// Reserves each value in another collection before it is saved.
+#[derive(Debug)]
+struct Unique(MemoryCollection<u32>);
+
+#[async_trait]
+impl Hooks<u32> for Unique {
+    async fn before_save(&self, _id: &str, value: u32) -> Result<u32> {
+        self.0.save_with(&value.to_string(), &value, sosa::Condition::Absent.into()).await?;
+        Ok(value)
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_that_a_hook_met_is_a_rejection() {
+    let store = sosa_memory::new("test");
+    let numbers = store.collection::<u32>("numbers").hooked(Unique(store.collection("reserved")));
+    numbers.save("a", &1).await.unwrap();
+    let refused = numbers.update("b", |_| Some(1)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Rejected);
+    assert_eq!(refused.to_string(), "hooks save: what the hook called failed");
+    assert_eq!(numbers.load("b").await.unwrap(), None);
+}
+
+/// A collection whose store answers late.
+#[derive(Debug)]
+struct Late(MemoryCollection<Probe>);
+
+impl Late {
+    async fn call<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let answer = call.await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        answer
+    }
+}
+
+#[async_trait]
+impl Collection<Probe> for Late {
+    async fn load_with(&self, id: &str, options: LoadOptions) -> Result<Option<Entry<Probe>>> {
+        self.call(self.0.load_with(id, options)).await
+    }
+
+    async fn save_with(&self, id: &str, value: &Probe, options: SaveOptions) -> Result<Revision> {
+        self.call(self.0.save_with(id, value, options)).await
+    }
+
+    async fn destroy_with(&self, id: &str, options: DestroyOptions) -> Result<bool> {
+        self.call(self.0.destroy_with(id, options)).await
+    }
+
+    async fn list_with(&self, options: ListOptions) -> Result<Page<Probe>> {
+        self.call(self.0.list_with(options)).await
+    }
+}
+
+async fn late() -> Wrapped {
+    Wrapped::new(|things| Arc::new(Late(things)))
+}
+
+// No rule may depend on a store that answers at once.
+conformance!(of_a_distant_store: late);
+
 #[tokio::test]
 async fn an_observer_is_told_of_each_call_and_of_no_secret() {
     let calls = Arc::new(Mutex::new(Vec::new()));

@@ -11,18 +11,23 @@ use super::Probe;
 use super::scene::{Handle, Scene, put, text};
 use crate::{Condition, LoadOptions};
 
-/// Polls a call this often, then drops it. Returns whether it was done before.
+/// Polls a call this often, each time that it is woken, then drops it. Returns whether it was done
+/// before.
 async fn drop_after<T>(polls: usize, call: impl Future<Output = T>) -> bool {
     let mut call = pin!(call);
-    for _ in 0..polls {
-        let done = poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_ready())).await;
-        if done {
-            return true;
+    let mut polled = 0;
+    poll_fn(|context| {
+        if polled == polls {
+            return Poll::Ready(false);
         }
-        // What it waits for may happen meanwhile.
-        tokio::task::yield_now().await;
-    }
-    false
+        polled += 1;
+        match call.as_mut().poll(context) {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending if polled == polls => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// More polls than any call needs that is not lost.

@@ -123,23 +123,29 @@ pub(super) async fn a_revision_of_an_absent_entry_is_a_conflict(scene: &Scene) {
     }
 }
 
-/// Where a condition does not hold nothing changes: no value, no deadline, no revision.
+/// Where a condition does not hold nothing changes: no value, no deadline, no revision. Nor does it
+/// where the save would leave nothing.
 pub(super) async fn a_miss_changes_nothing(scene: &Scene) {
     let things = scene.open();
-    let stale = put(&things, "a", "a state that is gone", Condition::Always).await;
     let hour = Duration::from_secs(60 * 60);
+    let past = Expiry::At(scene.now() - hour);
+    let expiries = [Expiry::After(2 * hour), Expiry::After(Duration::ZERO), past, Expiry::Keep, Expiry::Never];
+    let stale = put(&things, "a", "a state that is gone", Condition::Always).await;
     let saved = put(&things, "a", "1", Expiry::After(hour)).await;
     let deadline = expiry(&things, "a").await;
-    for condition in [Condition::Absent, Condition::Revision(stale)] {
-        let options = SaveOptions::new().condition(condition).expiry(Expiry::After(2 * hour));
-        assert_conflict(things.save_with("a", &Probe::new("2"), options).await);
+    for asked in expiries {
+        for condition in [Condition::Absent, Condition::Revision(stale)] {
+            let options = SaveOptions::new().condition(condition).expiry(asked);
+            assert_conflict(things.save_with("a", &Probe::new("2"), options).await);
+        }
+        let options = SaveOptions::new().condition(Condition::Present).expiry(asked);
+        assert_conflict(things.save_with("b", &Probe::new("2"), options).await);
     }
     assert_conflict(destroy_if(&things, "a", stale).await);
-    let after = entry(&things, "a").await;
-    assert_eq!((after.value.text().as_str(), after.revision), ("1", saved));
+    let after = things.load("a").await.unwrap().expect("a save that missed destroyed it");
+    assert_eq!(after.text(), "1");
+    assert_eq!(entry(&things, "a").await.revision, saved);
     assert_eq!(expiry(&things, "a").await, deadline);
-
-    assert_conflict(save_if(&things, "b", Condition::Present).await);
     assert_eq!(text(&things, "b").await, None);
     scene.assert_listed(&things, &["a"]).await;
 }

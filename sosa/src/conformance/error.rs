@@ -121,6 +121,13 @@ pub(super) async fn no_id_and_no_value_is_in_an_error(scene: &Scene) {
             errors.extend(page.items.into_iter().filter_map(|item| item.entry?.err()));
         }
     }
+    if let Some(failing) = scene.fixture().failing() {
+        // A driver's error may quote the key, or the command that failed.
+        errors.extend(failing.save("sesame", &Probe::new("treasure")).await.err());
+        errors.extend(failing.load("sesame").await.err());
+        errors.extend(failing.destroy("sesame").await.err());
+        errors.extend(failing.list_with(ListOptions::new().starts_with("sesame")).await.err());
+    }
     for error in errors {
         let mut shown = format!("{error} {error:?}");
         let mut source = error.source();

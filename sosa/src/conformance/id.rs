@@ -1,7 +1,7 @@
 //! Ids: any text, every byte of it meant.
 
 use super::Probe;
-use super::scene::{Scene, put, text};
+use super::scene::{Handle, Scene, put, text};
 use crate::{Condition, DestroyOptions, ErrorKind, LoadOptions, MAX_ID_LEN, Result};
 
 /// Ids that something between here and the disk might take for the same, or for something else.
@@ -93,9 +93,16 @@ pub(super) async fn an_id_may_have_1024_bytes(scene: &Scene) {
     assert_eq!(text(&things, &("i".repeat(MAX_ID_LEN - 1) + "x")).await.as_deref(), Some("x"));
 }
 
-/// The empty id, and one of more bytes, is `InvalidId` for every verb.
+/// The empty id, and one of more bytes, is `InvalidId` for every verb, before the store is asked: also
+/// where it is out of reach.
 pub(super) async fn any_other_id_is_invalid(scene: &Scene) {
-    let things = scene.open();
+    assert_invalid(&scene.open()).await;
+    if let Some(failing) = scene.fixture().failing() {
+        assert_invalid(&failing).await;
+    }
+}
+
+async fn assert_invalid(things: &Handle) {
     for id in [String::new(), "i".repeat(MAX_ID_LEN + 1), "é".repeat(MAX_ID_LEN / 2) + "i"] {
         let refused: [Result<()>; 3] = [
             things.load_with(&id, LoadOptions::new()).await.map(drop),

@@ -35,30 +35,36 @@ pub(super) async fn different_places_never_meet(scene: &Scene) {
     }
 }
 
-/// Sub-collections nest, and no two different paths, nor a path and an id, ever meet.
+/// Names, paths and ids that would give one text if they were just joined.
+const NESTED: &[(&str, &[&str], &str)] = &[
+    ("clubs", &[], "a"),
+    ("clubs", &["a"], "a"),
+    ("clubs", &["a", "a"], "a"),
+    ("clubs", &["a/a"], "a"),
+    ("clubs", &["a:a"], "a"),
+    ("clubs", &["a%2Fa"], "a"),
+    ("clubs", &[""], "a"),
+    ("clubs", &["", ""], "a"),
+    ("clubs", &[], "a/a"),
+    ("clubs", &[], "a:a"),
+    ("clubs", &["a"], "a:a"),
+    ("clubs", &["*"], "a"),
+    ("clubs/a", &[], "a"),
+    ("clubs/a", &["a"], "a"),
+    ("clubs/", &[], "a"),
+    ("clubs:a", &[], "a"),
+];
+
+/// Sub-collections nest, and no two different paths, nor a path and a name or an id, ever meet.
 pub(super) async fn sub_collections_nest(scene: &Scene) {
-    let paths: &[(&[&str], &str)] = &[
-        (&[], "a"),
-        (&["a"], "a"),
-        (&["a", "a"], "a"),
-        (&["a/a"], "a"),
-        (&["a:a"], "a"),
-        (&["a%2Fa"], "a"),
-        (&[""], "a"),
-        (&["", ""], "a"),
-        (&[], "a/a"),
-        (&[], "a:a"),
-        (&["a"], "a:a"),
-        (&["*"], "a"),
-    ];
-    for (n, (path, id)) in paths.iter().enumerate() {
-        let things = scene.at("", "clubs", path);
-        assert_eq!(text(&things, id).await, None, "{:?} meets another", paths[n]);
+    for (n, (name, path, id)) in NESTED.iter().enumerate() {
+        let things = scene.at("", name, path);
+        assert_eq!(text(&things, id).await, None, "{:?} meets another", NESTED[n]);
         put(&things, id, &n.to_string(), Condition::Always).await;
     }
-    for (n, (path, id)) in paths.iter().enumerate() {
-        let things = scene.at("", "clubs", path);
-        assert_eq!(text(&things, id).await, Some(n.to_string()), "{:?} meets another", paths[n]);
+    for (n, (name, path, id)) in NESTED.iter().enumerate() {
+        let things = scene.at("", name, path);
+        assert_eq!(text(&things, id).await, Some(n.to_string()), "{:?} meets another", NESTED[n]);
     }
 }
 

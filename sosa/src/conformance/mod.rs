@@ -67,6 +67,12 @@ pub trait Fixture: Send + Sync + 'static {
         Duration::from_millis(500)
     }
 
+    /// Returns how long a rule may take before it counts as one that hangs. The slowest saves 2,000
+    /// entries, a hundred at a time, and destroys them again.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
     /// Returns whether values are encoded, and so may fail to be. In a store that holds them as they
     /// are, those that cannot be encoded come back like any other.
     fn encodes(&self) -> bool {
@@ -126,6 +132,7 @@ macro_rules! __each_rule {
         absent::an_expired_entry_is_absent_for_every_condition,
         touch::touch_of_zero_is_invalid,
         touch::touch_moves_the_deadline_later,
+        touch::a_touch_is_kept_to_the_millisecond,
         touch::touch_moves_the_deadline_earlier,
         touch::touch_and_load_are_one_step,
         touch::touch_keeps_value_and_revision,
@@ -164,6 +171,8 @@ macro_rules! __each_rule {
         race::no_update_is_lost,
         race::absent_has_one_winner,
         race::take_has_one_winner,
+        race::a_touch_undoes_no_update,
+        race::nothing_is_brought_back_by_a_race,
         cost::load_save_and_destroy_do_not_grow_with_the_collection,
         list::a_page_costs_what_it_holds,
     } };

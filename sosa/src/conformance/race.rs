@@ -1,13 +1,14 @@
 //! Many tasks on many threads, one entry.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::Barrier;
 
 use super::Probe;
 use super::scene::{Handle, Scene, put, text};
-use crate::{CollectionExt, Condition, ErrorKind};
+use crate::{CollectionExt, Condition, ErrorKind, Expiry, LoadOptions};
 
 const TASKS: usize = 16;
 
@@ -42,6 +43,66 @@ pub(super) async fn no_update_is_lost(scene: &Scene) {
     })
     .await;
     assert_eq!(text(&scene.open(), "count").await, Some((TASKS * EACH).to_string()));
+}
+
+/// Touches that race with updates undo none of them.
+pub(super) async fn a_touch_undoes_no_update(scene: &Scene) {
+    const EACH: usize = 25;
+    put(&scene.open(), "count", "0", Condition::Always).await;
+    race(scene, |n, things| async move {
+        for _ in 0..EACH {
+            if n % 2 == 0 {
+                let options = LoadOptions::new().touch(Duration::from_secs(60 * 60));
+                things.load_with("count", options).await.expect("a touch succeeds").expect("it is there throughout");
+            } else {
+                let count = |old: Option<Probe>| {
+                    let count: usize = old.expect("it is there throughout").text().parse().expect("it is a number");
+                    Some(Probe::new((count + 1).to_string()))
+                };
+                things.update("count", count).await.expect("an update wins in the end");
+            }
+        }
+    })
+    .await;
+    assert_eq!(text(&scene.open(), "count").await, Some((TASKS / 2 * EACH).to_string()));
+}
+
+/// What is destroyed stays absent, whatever touches, saves over what is present and saves that keep
+/// the deadline are under way.
+pub(super) async fn nothing_is_brought_back_by_a_race(scene: &Scene) {
+    for round in 0..20 {
+        let id = format!("{round}");
+        put(&scene.open(), &id, "1", Condition::Always).await;
+        race(scene, {
+            let id = id.clone();
+            move |n, things| {
+                let id = id.clone();
+                async move {
+                    if n == 0 {
+                        assert!(things.destroy(&id).await.expect("a destroy succeeds"));
+                        return;
+                    }
+                    let (touch, value) = (LoadOptions::new().touch(Duration::from_secs(60 * 60)), Probe::new("2"));
+                    let found = async || match n % 3 {
+                        0 => things.load_with(&id, touch).await.map(|entry| entry.is_some()),
+                        1 => things.save_with(&id, &value, Condition::Present.into()).await.map(|_| true),
+                        _ => things.save_with(&id, &value, Expiry::Keep.into()).await.map(|_| true),
+                    };
+                    // Until the destroy is seen, which should not take long.
+                    for _ in 0..10_000 {
+                        match found().await {
+                            Ok(true) => tokio::task::yield_now().await,
+                            Ok(false) => break,
+                            Err(error) if error.kind() == ErrorKind::Conflict => break,
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                }
+            }
+        })
+        .await;
+        assert_eq!(text(&scene.open(), &id).await, None, "it was brought back");
+    }
 }
 
 /// Of many saves on condition that nothing is there, one wins; the others are conflicts.

@@ -5,10 +5,10 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 
 use tokio::runtime::Builder;
-use tokio::time::timeout;
 
 use super::{Fixture, Scene, absent, cancel, condition, copy, cost, error, expiry, id, isolation, list, race, touch};
 
@@ -55,9 +55,6 @@ pub enum Verdict {
     Broken(String),
 }
 
-/// How long a rule may take before it counts as one that hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// Runs one rule over a new fixture and panics if it is broken. What
 /// [`conformance!`](crate::conformance!) expands to.
 ///
@@ -67,41 +64,58 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub fn run<F, M>(name: &str, indexed: bool, fixture: M)
 where
     F: Fixture,
-    M: AsyncFnOnce() -> F,
+    M: AsyncFnOnce() -> F + Send + 'static,
 {
     let rule = RULES.iter().find(|rule| rule.name == name).expect("the rule is in the table");
-    if let Verdict::Broken(why) = check(rule, indexed, PATIENCE, fixture) {
+    if let Verdict::Broken(why) = check(rule, indexed, fixture) {
         panic!("{rule:?} is broken: {why}");
     }
 }
 
-/// Runs one rule over a new fixture, on a runtime of tokio with several threads.
+/// Runs one rule over a new fixture, on a thread and a runtime of tokio of its own.
 ///
 /// A rule of listing, for a fixture that is not `indexed`, is kept if listing is
-/// [`Unsupported`](crate::ErrorKind::Unsupported). A rule that takes longer than `patience` is broken.
-pub fn check<F, M>(rule: &Rule, indexed: bool, patience: Duration, fixture: M) -> Verdict
+/// [`Unsupported`](crate::ErrorKind::Unsupported). A rule that takes longer than
+/// [`Fixture::patience`] is broken; its thread is left behind.
+pub fn check<F, M>(rule: &'static Rule, indexed: bool, fixture: M) -> Verdict
 where
     F: Fixture,
-    M: AsyncFnOnce() -> F,
+    M: AsyncFnOnce() -> F + Send + 'static,
 {
     let runtime = Builder::new_multi_thread().worker_threads(4).enable_all().build().expect("a runtime");
-    let scene = Arc::new(Scene::new(Arc::new(runtime.block_on(fixture())), indexed));
-    let play = async {
-        match rule.topic == "list" && !indexed {
-            true => list::a_listing_is_unsupported(&scene).await,
-            false => (rule.rule)(scene.clone()).await,
-        }
+    // What waits for the rule is not what runs it: a backend may block its thread for good.
+    let (send_patience, patience) = mpsc::channel();
+    let (send_end, end) = mpsc::channel();
+    let play = move || {
+        let fixture = Arc::new(runtime.block_on(fixture()));
+        let _ = send_patience.send(fixture.patience());
+        let scene = Arc::new(Scene::new(fixture, indexed));
+        let play = async {
+            match rule.topic == "list" && !indexed {
+                true => list::a_listing_is_unsupported(&scene).await,
+                false => (rule.rule)(scene.clone()).await,
+            }
+        };
+        let played = catch_unwind(AssertUnwindSafe(|| runtime.block_on(play)));
+        // What cannot be cleared is left, under a prefix of its own.
+        let _ = catch_unwind(AssertUnwindSafe(|| runtime.block_on(scene.clear())));
+        let _ = send_end.send(());
+        runtime.shutdown_background();
+        played
     };
-    let play = AssertUnwindSafe(|| runtime.block_on(async { timeout(patience, play).await }));
-    let verdict = match catch_unwind(play) {
+    let thread = thread::Builder::new().name(rule.name.to_owned()).spawn(play).expect("a thread");
+    let ended = match patience.recv() {
+        Ok(patience) => end.recv_timeout(patience).map_err(|error| (error, patience)),
+        // The fixture panicked, which joining the thread tells.
+        Err(_) => Ok(()),
+    };
+    if let Err((RecvTimeoutError::Timeout, patience)) = ended {
+        return Verdict::Broken(format!("it hangs: no end after {patience:?}"));
+    }
+    match thread.join() {
         Ok(Ok(())) => Verdict::Kept,
-        Ok(Err(_)) => Verdict::Broken(format!("it hangs: no end after {patience:?}")),
-        Err(panic) => Verdict::Broken(reason(&*panic)),
-    };
-    // What is left is under a prefix of its own; that it cannot be cleared is no verdict.
-    let _ = runtime.block_on(async { timeout(patience, scene.clear()).await });
-    runtime.shutdown_background();
-    verdict
+        Ok(Err(panic)) | Err(panic) => Verdict::Broken(reason(&*panic)),
+    }
 }
 
 fn reason(panic: &(dyn Any + Send)) -> String {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 
 use super::{Fixture, Probe};
 use crate::{
@@ -88,9 +89,13 @@ impl Scene {
     /// Destroys all that was written.
     pub(super) async fn clear(&self) {
         let written = std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner));
-        for ((prefix, name, path), id) in written {
-            let path: Vec<_> = path.iter().map(String::as_str).collect();
-            let _ = self.fixture.collection(&prefix, &name, &path).destroy(&id).await;
+        let written: Vec<_> = written.into_iter().collect();
+        for written in written.chunks(100) {
+            let destroys = written.iter().map(async |((prefix, name, path), id)| {
+                let path: Vec<_> = path.iter().map(String::as_str).collect();
+                let _ = self.fixture.collection(prefix, name, &path).destroy(id).await;
+            });
+            join_all(destroys).await;
         }
     }
 }

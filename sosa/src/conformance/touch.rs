@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::expiry::{assert_exact, time};
 use super::scene::{Handle, Scene, entry, expiry, put, text};
 use crate::{Condition, Entry, ErrorKind, Expiry, LoadOptions};
 
@@ -27,6 +28,17 @@ pub(super) async fn touch_moves_the_deadline_later(scene: &Scene) {
     assert!(touch(&things, "a", 100 * scene.short()).await.is_some());
     scene.elapse(scene.short()).await;
     assert_eq!(text(&things, "a").await.as_deref(), Some("1"));
+}
+
+/// The deadline that a touch sets is kept as exactly as one that a save sets.
+pub(super) async fn a_touch_is_kept_to_the_millisecond(scene: &Scene) {
+    let things = scene.open();
+    assert_exact(scene, async |duration| {
+        put(&things, "a", "1", Expiry::After(duration / 2)).await;
+        assert!(touch(&things, "a", duration).await.is_some());
+        time(expiry(&things, "a").await)
+    })
+    .await;
 }
 
 /// A touch moves the deadline earlier than it was, also where there was none.

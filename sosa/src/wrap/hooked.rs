@@ -5,8 +5,8 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::{
-    Collection, DestroyOptions, Entry, Item, ListOptions, LoadOptions, Model, Operation, Page, Result, Revision,
-    SaveOptions,
+    Collection, DestroyOptions, Entry, Error, ErrorKind, Item, ListOptions, LoadOptions, Model, Operation, Outcome,
+    Page, Result, Revision, SaveOptions,
 };
 
 /// What happens around the verbs of a [`Hooked`] collection. Each hook does nothing unless it is
@@ -42,8 +42,9 @@ pub trait Hooks<T: Model>: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// Any error, [`ErrorKind::Rejected`](crate::ErrorKind::Rejected) as a rule, rejects the save:
-    /// nothing is changed, and the caller gets the error.
+    /// Any error, [`ErrorKind::Rejected`] as a rule, rejects the save: nothing is changed, and the
+    /// caller gets the error. A conflict becomes a rejection too, since it is none of this
+    /// collection.
     async fn before_save(&self, id: &str, value: T) -> Result<T> {
         let _ = id;
         Ok(value)
@@ -95,20 +96,28 @@ impl<C, H> Hooked<C, H> {
     }
 }
 
-const BACKEND: &str = "hooks";
+/// Tells a hook's error as one of this collection. What the hook itself met, a conflict in another
+/// collection for example, is no conflict of this one, which a caller would resolve by trying again.
+fn refusal(error: Error, operation: Operation) -> Error {
+    let error = match error.is_conflict() || error.outcome() == Outcome::Unknown {
+        true => Error::new(ErrorKind::Rejected, "what the hook called failed").with_source(error),
+        false => error,
+    };
+    error.with_context("hooks", operation)
+}
 
 #[async_trait]
 impl<T: Model, C: Collection<T>, H: Hooks<T>> Collection<T> for Hooked<C, H> {
     async fn load_with(&self, id: &str, options: LoadOptions) -> Result<Option<Entry<T>>> {
         let Some(Entry { value, revision, expiry }) = self.inner.load_with(id, options).await? else { return Ok(None) };
         let loaded = self.hooks.after_load(id, value).await;
-        let value = loaded.map_err(|error| error.with_context(BACKEND, Operation::Load))?;
+        let value = loaded.map_err(|error| refusal(error, Operation::Load))?;
         Ok(Some(Entry { value, revision, expiry }))
     }
 
     async fn save_with(&self, id: &str, value: &T, options: SaveOptions) -> Result<Revision> {
         let prepared = self.hooks.before_save(id, value.clone()).await;
-        let value = prepared.map_err(|error| error.with_context(BACKEND, Operation::Save))?;
+        let value = prepared.map_err(|error| refusal(error, Operation::Save))?;
         let revision = self.inner.save_with(id, &value, options).await?;
         self.hooks.after_save(id, &value).await;
         Ok(revision)
@@ -129,7 +138,7 @@ impl<T: Model, C: Collection<T>, H: Hooks<T>> Collection<T> for Hooked<C, H> {
             let entry = match entry {
                 Some(Ok(Entry { value, revision, expiry })) => {
                     let value = self.hooks.after_load(&id, value).await;
-                    let value = value.map_err(|error| error.with_context(BACKEND, Operation::List));
+                    let value = value.map_err(|error| refusal(error, Operation::List));
                     Some(value.map(|value| Entry { value, revision, expiry }))
                 }
                 entry => entry,

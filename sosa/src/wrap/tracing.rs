@@ -2,7 +2,7 @@
 
 use super::{Call, Ending, Observer};
 
-/// Writes an event for each call: at debug what did what was asked, at warn what failed.
+/// Writes an event for each call: at warn what failed, but for conflicts, and at debug everything else.
 ///
 /// The fields are `backend`, `operation`, `ending`, and `micros`, the duration in microseconds.
 #[derive(Clone, Copy, Debug, Default)]

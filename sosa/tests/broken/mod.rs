@@ -40,8 +40,10 @@ defects! {
     DropsDotsOfIds => every_byte_of_an_id_counts,
     RefusesLongIds => an_id_may_have_1024_bytes,
     AcceptsTheEmptyId => any_other_id_is_invalid,
+    AsksTheStoreFirst => any_other_id_is_invalid,
     JoinsPrefixAndName => different_places_never_meet,
     JoinsPaths => sub_collections_nest,
+    JoinsNameAndPath => sub_collections_nest,
     DestroysNeighbours => nothing_outside_is_destroyed,
     SaveReturnsNoRevision => save_returns_the_revision_that_load_reads,
     OneRevisionForAll => another_state_has_another_revision,
@@ -63,6 +65,7 @@ defects! {
     CountsExpiredAsPresent => an_expired_entry_is_absent_for_every_condition,
     AcceptsATouchOfZero => touch_of_zero_is_invalid,
     IgnoresTouch => touch_moves_the_deadline_later,
+    TouchesInWholeSeconds => a_touch_is_kept_to_the_millisecond,
     TouchOnlyExtends => touch_moves_the_deadline_earlier,
     TouchesAfterTheLoad => touch_and_load_are_one_step,
     TouchRewrites => touch_keeps_value_and_revision,
@@ -75,6 +78,7 @@ defects! {
     RevisionCreates => a_revision_of_an_absent_entry_is_a_conflict,
     RevisionOfAbsentIsFalse => a_revision_of_an_absent_entry_is_a_conflict,
     AMissMovesTheDeadline => a_miss_changes_nothing,
+    ZeroForgetsTheCondition => a_miss_changes_nothing,
     ListsByLength => a_listing_ascends_by_the_bytes_of_the_id,
     IgnoresTheLimit => a_page_holds_no_more_than_its_limit,
     AcceptsALimitOfZero => a_page_holds_no_more_than_its_limit,
@@ -89,6 +93,7 @@ defects! {
     ListTellsNoExpiry => a_listing_tells_the_expiry_if_asked_for,
     CursorsOfOneHandle => a_cursor_survives_a_restart,
     CursorsAreOffsets => each_entry_that_stays_comes_exactly_once,
+    CursorsOfASecondRead => each_entry_that_stays_comes_exactly_once,
     ListsWhatExpired => what_has_expired_is_never_listed,
     UndecodableFailsThePage => what_cannot_be_decoded_is_reported_beside_the_others,
     HidesTheUndecodable => what_cannot_be_decoded_is_reported_beside_the_others,
@@ -102,6 +107,7 @@ defects! {
     DropsTheSource => a_failing_store_says_why,
     LeaksTheId => no_id_and_no_value_is_in_an_error,
     LeaksTheValue => no_id_and_no_value_is_in_an_error,
+    LeaksTheCommand => no_id_and_no_value_is_in_an_error,
     NeverUnlocks => a_dropped_call_leaves_the_collection_usable,
     SavesInTwoSteps => a_dropped_save_leaves_the_old_or_the_new,
     DestroysInTwoSteps => a_dropped_destroy_leaves_the_old_or_nothing,
@@ -109,6 +115,8 @@ defects! {
     RevisionIsCheckedBefore => no_update_is_lost,
     AbsentIsCheckedBefore => absent_has_one_winner,
     TakeIsCheckedBefore => take_has_one_winner,
+    TouchWritesBack => a_touch_undoes_no_update,
+    PresentIsCheckedBefore => nothing_is_brought_back_by_a_race,
     ScansOnLoad => load_save_and_destroy_do_not_grow_with_the_collection,
     ReadsAllForAPage => a_page_costs_what_it_holds,
 }
@@ -141,6 +149,10 @@ impl Broken {
             Defect::JoinsPrefixAndName => ("", format!("{prefix}:{name}"), path.to_vec()),
             _ => (prefix, name.to_owned(), path.to_vec()),
         };
+        let (name, path) = match (self.defect, name.split_once('/')) {
+            (Defect::JoinsNameAndPath, Some((name, first))) => (name.to_owned(), [&[first], &path[..]].concat()),
+            _ => (name.clone(), path),
+        };
         let root = self.store.with_prefix(prefix).collection(&name);
         let path = match self.defect {
             Defect::JoinsPaths if !path.is_empty() => vec![path.join("/")],
@@ -169,6 +181,10 @@ impl Fixture for Broken {
 
     fn failing(&self) -> Option<Arc<dyn Collection<Probe>>> {
         Some(Arc::new(Failing(self.defect)))
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(3)
     }
 
     async fn elapse(&self, duration: Duration) {
@@ -273,6 +289,11 @@ impl BrokenCollection {
             (_, asked) => asked,
         };
         options.condition = match (self.defect, options.condition) {
+            (D::ZeroForgetsTheCondition, _) if options.expiry == Expiry::After(Duration::ZERO) => Condition::Always,
+            (D::PresentIsCheckedBefore, Condition::Present) if there.is_some() => {
+                yield_now().await;
+                Condition::Always
+            }
             (D::CountsExpiredAsPresent, Condition::Present) if self.known(id).is_some() => Condition::Always,
             (D::AbsentOverwrites, Condition::Absent) => Condition::Always,
             (D::PresentCreates, Condition::Present) if self.known(id).is_none() => Condition::Always,
@@ -391,6 +412,17 @@ impl BrokenCollection {
                     options.touch = None;
                     if let Some(entry) = self.inner.load_with(id, LoadOptions::new()).await? {
                         self.inner.save_with(id, &entry.value, Expiry::After(duration).into()).await?;
+                    }
+                }
+                D::TouchesInWholeSeconds => {
+                    options.touch = Some(Duration::from_secs(duration.as_millis().div_ceil(1000) as u64));
+                }
+                D::TouchWritesBack => {
+                    // Reads the record and writes it back; where nobody came between, that is a touch.
+                    let Some(read) = self.inner.load_with(id, LoadOptions::new()).await? else { return Ok(None) };
+                    yield_now().await;
+                    if self.current(id).await.is_none_or(|entry| entry.revision != read.revision) {
+                        self.inner.save_with(id, &read.value, Expiry::After(duration).into()).await?;
                     }
                 }
                 D::TouchesInTwoSteps => {
@@ -584,6 +616,11 @@ impl BrokenCollection {
                     page.next = page.next.filter(|_| rest.items.len() >= asked.limit);
                 }
             }
+            D::CursorsOfASecondRead => {
+                yield_now().await;
+                let again = self.inner.list_with(options).await?;
+                page.next = again.next;
+            }
             D::CursorsOfOneHandle => {
                 page.next = page.next.map(|next| Cursor::after(format!("{} {}", self.handle, next.as_str())));
             }
@@ -644,27 +681,34 @@ impl Collection<Probe> for BrokenCollection {
 struct Failing(Defect);
 
 impl Failing {
-    fn error<T>(&self, operation: sosa::Operation) -> Result<T> {
+    fn error<T>(&self, operation: sosa::Operation, id: &str) -> Result<T> {
+        if self.0 != D::AsksTheStoreFirst && operation != sosa::Operation::List {
+            Keyspace::new("", "").key(id)?;
+        }
         let error = Error::new(ErrorKind::Unavailable, "out of reach").with_context("broken", operation);
-        Err(if self.0 == D::DropsTheSource { error } else { error.with_source("connection refused") })
+        Err(match self.0 {
+            D::DropsTheSource => error,
+            D::LeaksTheCommand => error.with_source(format!("connection closed after {operation} {id}")),
+            _ => error.with_source("connection refused"),
+        })
     }
 }
 
 #[async_trait]
 impl Collection<Probe> for Failing {
-    async fn load_with(&self, _: &str, _: LoadOptions) -> Result<Option<Entry<Probe>>> {
-        self.error(sosa::Operation::Load)
+    async fn load_with(&self, id: &str, _: LoadOptions) -> Result<Option<Entry<Probe>>> {
+        self.error(sosa::Operation::Load, id)
     }
 
-    async fn save_with(&self, _: &str, _: &Probe, _: SaveOptions) -> Result<Revision> {
-        self.error(sosa::Operation::Save)
+    async fn save_with(&self, id: &str, _: &Probe, _: SaveOptions) -> Result<Revision> {
+        self.error(sosa::Operation::Save, id)
     }
 
-    async fn destroy_with(&self, _: &str, _: DestroyOptions) -> Result<bool> {
-        self.error(sosa::Operation::Destroy)
+    async fn destroy_with(&self, id: &str, _: DestroyOptions) -> Result<bool> {
+        self.error(sosa::Operation::Destroy, id)
     }
 
     async fn list_with(&self, _: ListOptions) -> Result<Page<Probe>> {
-        self.error(sosa::Operation::List)
+        self.error(sosa::Operation::List, "")
     }
 }
