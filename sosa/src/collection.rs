@@ -33,13 +33,14 @@ impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Model for 
 /// - **Isolation**: no two different (prefix, name, path, id) ever meet, and nothing outside is
 ///   read, listed or deleted.
 /// - **Malformed**: what is stored but is no `T` is [`Decode`](crate::ErrorKind::Decode) from a
-///   load; a listing reports it beside the others. It stays as it is.
+///   load; a listing reports it beside the others. It is an entry like any other, for conditions, for a
+///   destroy, and for a save that replaces it; until then it stays, though a touch may move its deadline.
 /// - **Raced**: a conditional save or destroy happens only if its condition holds in the same step;
 ///   else it is [`Conflict`](crate::ErrorKind::Conflict) and changes nothing.
 /// - What is stored is a **copy**; a clone of a collection shares the data.
 /// - **Cost**: load, save and destroy do not grow with the collection, a page costs what it holds.
 /// - **Cancel**: a future that is dropped at any poll leaves the entry old or new, and the
-///   collection usable.
+///   collection usable. Until the store has answered, what was asked may still come about.
 /// - **Errors** tell by [`outcome`](crate::Error::outcome) whether a write may have been applied,
 ///   and hold no id and no value.
 ///

@@ -13,7 +13,8 @@ pub const MAX_ID_LEN: usize = 1024;
 ///
 /// As text it is `prefix:name/path/…:`, and with the id behind it the key of an entry. In all but
 /// the id the bytes `:` `/` `%` `{` `}` are percent-escaped, so no two different places or entries
-/// share a key. `{` and `}` are, so that no name turns into a hash tag of a Redis cluster.
+/// share a key. `{` and `}` are, so that no name turns into a hash tag of a Redis cluster. Prefix, name
+/// and path may be any text of any length; the program chooses them.
 ///
 /// ```
 /// use sosa::Keyspace;

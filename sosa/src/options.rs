@@ -267,7 +267,7 @@ impl ListOptions {
         self
     }
 
-    /// Checks what no backend accepts. For implementors.
+    /// Checks what no backend accepts, before any I/O. For implementors.
     ///
     /// # Errors
     ///

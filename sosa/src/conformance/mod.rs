@@ -42,8 +42,12 @@ pub trait Fixture: Send + Sync + 'static {
     /// it. Opening it twice gives two handles of one collection.
     fn collection(&self, prefix: &str, name: &str, path: &[&str]) -> Arc<dyn Collection<Probe>>;
 
-    /// Opens a collection whose saves fail, since its store is out of reach or full. `None` is for a
-    /// store inside the program that has no driver and no limit, and so cannot fail.
+    /// Opens a collection whose saves fail, since its store is out of reach or full: with
+    /// [`Unavailable`](crate::ErrorKind::Unavailable), [`Timeout`](crate::ErrorKind::Timeout),
+    /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied), [`Other`](crate::ErrorKind::Other) and
+    /// the driver's error as the source, or with
+    /// [`CapacityExceeded`](crate::ErrorKind::CapacityExceeded). The other verbs may fail too. `None` is
+    /// for a store inside the program that has no driver and no limit, and so cannot fail.
     fn failing(&self) -> Option<Arc<dyn Collection<Probe>>>;
 
     /// Lets time pass for the store: moves its clock, or waits where the store keeps the time. When
