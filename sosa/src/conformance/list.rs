@@ -225,16 +225,21 @@ async fn change_while_pages_are_read(things: &Handle) {
             })
         })
         .collect();
-    while changes.load(Ordering::Relaxed) == 0 {
-        tokio::task::yield_now().await;
-    }
-    // For long enough that some change falls between any two steps of a page.
-    let started = Instant::now();
-    let mut walks = Vec::new();
-    while started.elapsed() < Duration::from_millis(100) || walks.len() < 5 || changes.load(Ordering::Relaxed) < CHANGES
-    {
-        walks.push(walk(things, ListOptions::new().limit(1 + walks.len() % 5)).await);
-    }
+    // A task as well, so that whatever yields within a page lets the crowd go ahead; and for long
+    // enough that some change falls between any two steps of a page.
+    let walker = {
+        let (things, changes) = (things.clone(), changes.clone());
+        tokio::spawn(async move {
+            let started = Instant::now();
+            let mut walks = Vec::new();
+            while started.elapsed() < Duration::from_millis(100) || changes.load(Ordering::Relaxed) < CHANGES {
+                walks.push(walk(&things, ListOptions::new().limit(1 + walks.len() % 5)).await);
+                tokio::task::yield_now().await;
+            }
+            walks
+        })
+    };
+    let walks = walker.await.expect("a walk ends");
     done.store(true, Ordering::Relaxed);
     for member in crowd {
         member.await.expect("no task fails");

@@ -39,6 +39,8 @@ pub(super) async fn no_update_is_lost(scene: &Scene) {
                 Some(Probe::new((count + 1).to_string()))
             };
             things.update("count", count).await.expect("an update wins in the end");
+            // Also where a call never waits, the others get between.
+            tokio::task::yield_now().await;
         }
     })
     .await;
@@ -61,6 +63,8 @@ pub(super) async fn a_touch_undoes_no_update(scene: &Scene) {
                 };
                 things.update("count", count).await.expect("an update wins in the end");
             }
+            // Also where a call never waits, the others get between.
+            tokio::task::yield_now().await;
         }
     })
     .await;
