@@ -7,6 +7,8 @@
 //! Each rule runs in a test of its own, on a runtime with several threads, in places with a prefix
 //! that nobody else has; it deletes what it wrote and nothing else. No rule can be switched off. What
 //! a fixture tells of itself, such as its precision, changes what a rule expects.
+//!
+#![doc = include_str!("RULES.md")]
 
 mod absent;
 mod cancel;

@@ -125,3 +125,17 @@ fn reason(panic: &(dyn Any + Send)) -> String {
         _ => "a panic without a message".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_clauses_names_every_rule_and_no_other() {
+        let named: std::collections::BTreeSet<_> = include_str!("RULES.md")
+            .split('`')
+            .filter(|part| part.contains('_') && *part != "starts_with" && *part != "ids_only")
+            .collect();
+        assert_eq!(named, RULES.iter().map(|rule| rule.name).collect());
+    }
+}
