@@ -28,17 +28,22 @@ async fn race<T: Send + 'static, F: Future<Output = T> + Send>(
     join_all(tasks).await.into_iter().map(|done| done.expect("no task fails")).collect()
 }
 
+/// Adds one to the entry that the tasks count with.
+async fn count_up(things: &Handle) {
+    let count = |old: Option<Probe>| {
+        let count: usize = old.expect("it is there throughout").text().parse().expect("it is a number");
+        Some(Probe::new((count + 1).to_string()))
+    };
+    things.update("count", count).await.expect("an update wins in the end");
+}
+
 /// Of many tasks that count one entry up, none loses an increment.
 pub(super) async fn no_update_is_lost(scene: &Scene) {
     const EACH: usize = 25;
     put(&scene.open(), "count", "0", Condition::Always).await;
     race(scene, |_, things| async move {
         for _ in 0..EACH {
-            let count = |old: Option<Probe>| {
-                let count: usize = old.expect("it is there throughout").text().parse().expect("it is a number");
-                Some(Probe::new((count + 1).to_string()))
-            };
-            things.update("count", count).await.expect("an update wins in the end");
+            count_up(&things).await;
             // Also where a call never waits, the others get between.
             tokio::task::yield_now().await;
         }
@@ -57,11 +62,7 @@ pub(super) async fn a_touch_undoes_no_update(scene: &Scene) {
                 let options = LoadOptions::new().touch(Duration::from_secs(60 * 60));
                 things.load_with("count", options).await.expect("a touch succeeds").expect("it is there throughout");
             } else {
-                let count = |old: Option<Probe>| {
-                    let count: usize = old.expect("it is there throughout").text().parse().expect("it is a number");
-                    Some(Probe::new((count + 1).to_string()))
-                };
-                things.update("count", count).await.expect("an update wins in the end");
+                count_up(&things).await;
             }
             // Also where a call never waits, the others get between.
             tokio::task::yield_now().await;
