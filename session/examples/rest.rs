@@ -27,6 +27,8 @@ use sosa_session::{
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tracing::level_filters::LevelFilter;
 
 /// Serves the caller's session over plain http.
@@ -74,25 +76,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app = app(session_options(&options)?);
     println!("listening on http://{address}");
 
-    let (stop, mut stopping) = tokio::sync::watch::channel(());
-    let mut stopped = stopping.clone();
-    let serve = axum::serve(listener, app).with_graceful_shutdown(async move {
-        let _ = stopping.changed().await;
-    });
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        let _ = stop.send(());
-        std::future::pending::<()>().await;
-    });
+    let (stop, stopping) = oneshot::channel::<()>();
+    let serve = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopping.await) });
+    let server = tokio::spawn(serve.into_future());
     tokio::select! {
-        served = async { serve.await } => served?,
-        // A client that never ends its request does not keep the service from stopping.
-        () = async { let _ = stopped.changed().await; tokio::time::sleep(LAST_REQUESTS).await } => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
-    Ok(())
+    drop(stop);
+    // A client that never ends its request does not keep the service from stopping.
+    match timeout(LAST_REQUESTS, server).await {
+        Ok(served) => Ok(served??),
+        Err(_) => Ok(()),
+    }
 }
 
 fn session_options(options: &Options) -> Result<SessionOptions, String> {

@@ -33,4 +33,3 @@ pub use tower::{SessionLayer, SessionService};
 #[cfg(feature = "tower")]
 pub use http;
 pub use sosa;
-pub use sosa_memory;

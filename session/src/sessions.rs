@@ -156,7 +156,9 @@ impl Sessions {
 
     /// Looks the session up, unless that was done, and touches it in the same step.
     pub(crate) async fn load(&self, state: &mut State) -> Result<()> {
-        while let (Origin::Unloaded, Some(handle)) = (state.origin, state.handle()) {
+        while state.origin == Origin::Unloaded {
+            // Hashed only here: every access comes by.
+            let Some(handle) = state.handle() else { break };
             let entry = self.load_and_touch(handle).await?;
             self.resume(state, handle, entry).await?;
             if state.origin == Origin::Unknown && state.next_candidate() {

@@ -59,8 +59,9 @@ impl<T> Table<T> {
     /// Changes the shard of a key, and removes a few entries that have expired, here and in one
     /// other shard.
     ///
-    /// The clock is read under the lock, so that for one entry time never runs backwards. Values that `change` takes out it must return, so that they are dropped behind the lock:
-    /// their `Drop` is not ours.
+    /// The clock is read under the lock, so that for one entry time never runs backwards. Values that
+    /// `change` takes out it must return, so that they are dropped behind the lock: their `Drop` is not
+    /// ours.
     pub(crate) fn write<R>(&self, parts: &Parts<'_>, clock: &Clock, change: impl FnOnce(&mut Shard<T>, u64) -> R) -> R {
         let place = self.place(parts);
         let mut shard = self.lock(place);

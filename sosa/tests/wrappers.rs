@@ -224,7 +224,8 @@ async fn a_conflict_that_a_hook_met_is_a_rejection() {
     assert_eq!(numbers.load("b").await.unwrap(), None);
 }
 
-/// A collection whose store answers late.
+/// A collection whose store answers late, woken by a timer as by a network: that time passes is what it
+/// is for.
 #[derive(Debug)]
 struct Late(MemoryCollection<Probe>);
 

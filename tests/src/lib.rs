@@ -2,9 +2,11 @@
 //! what no well-behaved client would.
 
 mod client;
+mod log;
 mod rest;
 
 pub use client::{Client, Response};
+pub use log::Log;
 pub use rest::Rest;
 
 /// The README's programs, compiled and run.

@@ -4,9 +4,8 @@
 // The figures of a race are worth a look.
 #![allow(clippy::print_stdout)]
 
-use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{LazyLock, Mutex};
 
 use axum::extract::Path;
 use axum::http::StatusCode;
@@ -17,7 +16,7 @@ use serde_json::Value;
 use sosa::{Collection, DestroyOptions, Entry, ListOptions, LoadOptions, Page, Revision, SaveOptions, async_trait};
 use sosa_memory::MemoryCollection;
 use sosa_session::{CookieOptions, Result, Secure, Session, SessionData, SessionLayer, SessionOptions};
-use sosa_tests::{Client, Response, Rest};
+use sosa_tests::{Client, Log, Response, Rest};
 use tokio::net::TcpListener;
 
 const TRIALS: usize = 200;
@@ -106,28 +105,6 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
     tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).init();
     log
 });
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn assert_secret(&self, cookie: &str) {
-        let (_, id) = cookie.split_once('=').unwrap();
-        let log = self.0.lock().unwrap();
-        assert!(!log.is_empty(), "nothing was logged");
-        assert!(!log.windows(id.len()).any(|window| window == id.as_bytes()), "an id was logged");
-    }
-}
 
 impl Site {
     async fn start() -> Self {

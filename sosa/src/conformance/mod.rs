@@ -35,7 +35,7 @@ use crate::Collection;
 
 pub use probe::Probe;
 pub use run::{RULES, Rule, Verdict, check, run};
-pub use scene::Scene;
+use scene::Scene;
 
 /// What the suite needs of a backend.
 #[async_trait]

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What one rule works with: collections under a prefix that nobody else has, and the store's time.
-pub struct Scene {
+pub(super) struct Scene {
     fixture: Arc<dyn Fixture>,
     prefix: String,
     indexed: bool,

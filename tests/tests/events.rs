@@ -1,29 +1,7 @@
 //! What is logged. Alone in its program, since whoever listens to events listens to all of them.
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
-
 use sosa_session::{RequestHead, SessionOptions, Sessions};
-
-/// What is logged, from the most verbose level on.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn take(&self) -> String {
-        String::from_utf8(std::mem::take(&mut self.0.lock().unwrap())).unwrap()
-    }
-}
+use sosa_tests::Log;
 
 #[tokio::test]
 async fn what_is_lost_is_logged_once_and_no_secret_is() {
