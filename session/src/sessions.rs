@@ -176,7 +176,7 @@ impl Sessions {
         let ended = entry.as_ref().filter(|entry| entry.value.has_ended() && options.touch.is_some());
         if let Some(left) = ended.map(|entry| self.remembered_for(&entry.value)).filter(|left| !left.is_zero()) {
             // That has just prolonged what is to be forgotten.
-            collection.load_with(handle.as_str(), LoadOptions::new().touch(left)).await?;
+            collection.load_with(handle.as_str(), LoadOptions::new().touch(left).without_revision()).await?;
         }
         Ok(entry)
     }
@@ -485,8 +485,10 @@ impl Sessions {
             None => collection.destroy_with(handle.as_str(), DestroyOptions::new().revision(read)).await.map(drop),
             Some(new) => {
                 let data = SessionData::ended(self.now(), new);
-                let options =
-                    SaveOptions::new().expiry(Expiry::After(RENEWED_FOR)).condition(Condition::Revision(read));
+                let options = SaveOptions::new()
+                    .expiry(Expiry::After(RENEWED_FOR))
+                    .condition(Condition::Revision(read))
+                    .without_revision();
                 collection.save_with(handle.as_str(), &data, options).await.map(drop)
             }
         }

@@ -101,23 +101,23 @@ pub trait Collection<T: Model>: fmt::Debug + Send + Sync {
     /// of the store. An entry that cannot be decoded is an error in its item alone.
     async fn list_with(&self, options: ListOptions) -> Result<Page<T>>;
 
-    /// Loads a value: [`load_with`](Self::load_with) without options.
+    /// Loads a value: [`load_with`](Self::load_with) without options, and without the revision.
     ///
     /// # Errors
     ///
     /// Those of [`load_with`](Self::load_with).
     async fn load(&self, id: &str) -> Result<Option<T>> {
-        Ok(self.load_with(id, LoadOptions::new()).await?.map(|entry| entry.value))
+        Ok(self.load_with(id, LoadOptions::new().without_revision()).await?.map(|entry| entry.value))
     }
 
     /// Saves a value, whatever is there, never expiring: [`save_with`](Self::save_with) without
-    /// options.
+    /// options, and without the revision.
     ///
     /// # Errors
     ///
     /// Those of [`save_with`](Self::save_with).
     async fn save(&self, id: &str, value: &T) -> Result<()> {
-        self.save_with(id, value, SaveOptions::new()).await.map(drop)
+        self.save_with(id, value, SaveOptions::new().without_revision()).await.map(drop)
     }
 
     /// Destroys an entry and returns whether there was one: [`destroy_with`](Self::destroy_with)

@@ -13,7 +13,8 @@ use crate::{Cursor, Error, ErrorKind, Expiry, Result};
 pub struct Entry<T> {
     /// The value, a copy of what is stored.
     pub value: T,
-    /// The state that was read, for a conditional save or destroy.
+    /// The state that was read, for a conditional save or destroy. It may be [`Revision::NONE`] if the
+    /// options left it out.
     pub revision: Revision,
     /// When the entry expires: `None` unless the options asked with `with_expiry()`, and then
     /// [`Expiry::Never`] or [`Expiry::At`].
@@ -66,13 +67,17 @@ impl Revision {
     /// The most bytes that a revision has.
     pub const MAX_LEN: usize = 20;
 
+    /// The revision of no entry, in the place of one that was not asked for. A write on condition of it
+    /// is a [`Conflict`](ErrorKind::Conflict).
+    pub const NONE: Self = Self { len: 0, bytes: [0; Self::MAX_LEN] };
+
     /// Makes a revision of these bytes.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidOption`] if there are more than [`Revision::MAX_LEN`].
     pub fn new(bytes: &[u8]) -> Result<Self> {
-        let mut revision = Self { len: 0, bytes: [0; Self::MAX_LEN] };
+        let mut revision = Self::NONE;
         let room = revision
             .bytes
             .get_mut(..bytes.len())

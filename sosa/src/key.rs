@@ -51,11 +51,18 @@ impl Keyspace {
         Self { text: text.into(), root }
     }
 
+    /// Makes a place whose keys are this text, as it stands, and the id. For implementors, to reach
+    /// what another program keeps under keys of its own: what the text means to others is outside of
+    /// all that is said here of places that never meet.
+    pub fn literal(text: &str) -> Self {
+        Self { text: text.into(), root: text.strip_suffix(':').unwrap_or(text).len() }
+    }
+
     /// Makes the place of a sub-collection. No entry of it shows in this collection.
     #[must_use]
     pub fn within(&self, path: &str) -> Self {
-        let mut text = String::with_capacity(self.text.len() + path.len() + 1);
-        text.push_str(&self.text[..self.text.len() - 1]);
+        let mut text = String::with_capacity(self.text.len() + path.len() + 2);
+        text.push_str(self.name());
         text.push('/');
         escape_into(&mut text, path);
         text.push(':');
@@ -80,6 +87,12 @@ impl Keyspace {
     /// Returns the whole text, to which an id is appended: `prefix:name/path:`.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Returns the text without the colon at its end: `prefix:name/path`. It is no key of any id in any
+    /// place, and free for what a backend keeps beside the entries.
+    pub fn name(&self) -> &str {
+        self.text.strip_suffix(':').unwrap_or(&self.text)
     }
 
     /// Returns the part that names the collection and all below it: `prefix:name`.
@@ -162,6 +175,16 @@ mod tests {
             assert_eq!(place.key(id).unwrap().to_string(), key);
             assert_eq!(format!("{}{}", place.root(), place.path()), place.as_str());
         }
+    }
+
+    #[test]
+    fn a_literal_is_taken_as_it_stands() {
+        let literal = Keyspace::literal("{sess}:");
+        assert_eq!(literal.key("a:b").unwrap().to_string(), "{sess}:a:b");
+        assert_eq!((literal.root(), literal.path(), literal.name()), ("{sess}", ":", "{sess}"));
+        assert_eq!(literal.within("x").as_str(), "{sess}/x:");
+        assert_eq!(Keyspace::literal("s").within("x").as_str(), "s/x:");
+        assert_eq!(Keyspace::literal("").key("id").unwrap().to_string(), "id");
     }
 
     #[test]

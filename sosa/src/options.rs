@@ -16,6 +16,8 @@ pub struct LoadOptions {
     pub touch: Option<Duration>,
     /// Fills [`Entry::expiry`](crate::Entry::expiry).
     pub with_expiry: bool,
+    /// Lets the backend leave out [`Entry::revision`](crate::Entry::revision).
+    pub without_revision: bool,
 }
 
 impl LoadOptions {
@@ -37,6 +39,14 @@ impl LoadOptions {
     #[must_use]
     pub fn with_expiry(mut self) -> Self {
         self.with_expiry = true;
+        self
+    }
+
+    /// Lets the backend leave out the revision, which is then [`Revision::NONE`]. For callers that take
+    /// the value alone: some backends work the revision out from all of the value.
+    #[must_use]
+    pub fn without_revision(mut self) -> Self {
+        self.without_revision = true;
         self
     }
 
@@ -105,6 +115,8 @@ pub struct SaveOptions {
     pub expiry: Expiry,
     /// When the save may happen.
     pub condition: Condition,
+    /// Lets the backend leave out the revision that the save returns.
+    pub without_revision: bool,
 }
 
 impl SaveOptions {
@@ -127,9 +139,15 @@ impl SaveOptions {
         self.condition = condition;
         self
     }
-}
 
-impl SaveOptions {
+    /// Lets the backend leave out the revision, which is then [`Revision::NONE`]: see
+    /// [`LoadOptions::without_revision`].
+    #[must_use]
+    pub fn without_revision(mut self) -> Self {
+        self.without_revision = true;
+        self
+    }
+
     /// Checks the condition against the entry's revision and deadline, `None` if it is absent or
     /// expired, and returns the deadline that the save gives it. For implementors.
     ///
@@ -176,9 +194,7 @@ impl DestroyOptions {
         self.revision = Some(revision);
         self
     }
-}
 
-impl DestroyOptions {
     /// Checks the revision against that of the entry, `None` if it is absent or expired. For
     /// implementors.
     ///
@@ -206,6 +222,8 @@ pub struct ListOptions {
     pub ids_only: bool,
     /// Fills [`Entry::expiry`](crate::Entry::expiry).
     pub with_expiry: bool,
+    /// Lets the backend leave out [`Entry::revision`](crate::Entry::revision).
+    pub without_revision: bool,
 }
 
 impl ListOptions {
@@ -221,6 +239,7 @@ impl ListOptions {
             reverse: false,
             ids_only: false,
             with_expiry: false,
+            without_revision: false,
         }
     }
 
@@ -267,6 +286,14 @@ impl ListOptions {
         self
     }
 
+    /// Lets the backend leave out the revisions, which are then [`Revision::NONE`]: see
+    /// [`LoadOptions::without_revision`].
+    #[must_use]
+    pub fn without_revision(mut self) -> Self {
+        self.without_revision = true;
+        self
+    }
+
     /// Checks what no backend accepts, before any I/O. For implementors.
     ///
     /// # Errors
@@ -289,13 +316,14 @@ impl Default for ListOptions {
 // `starts_with` is a piece of an id, and in some collections an id is a secret.
 impl fmt::Debug for ListOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { starts_with: _, cursor, limit, reverse, ids_only, with_expiry } = self;
+        let Self { starts_with: _, cursor, limit, reverse, ids_only, with_expiry, without_revision } = self;
         f.debug_struct("ListOptions")
             .field("cursor", cursor)
             .field("limit", limit)
             .field("reverse", reverse)
             .field("ids_only", ids_only)
             .field("with_expiry", with_expiry)
+            .field("without_revision", without_revision)
             .finish_non_exhaustive()
     }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::Probe;
 use super::scene::{Handle, Scene, entry, expiry, put, text};
-use crate::{Condition, DestroyOptions, ErrorKind, Expiry, Result, Revision, SaveOptions};
+use crate::{
+    Condition, DestroyOptions, ErrorKind, Expiry, ListOptions, LoadOptions, Result, Revision, SaveOptions,
+};
 
 /// Asserts that a condition was not met.
 #[track_caller]
@@ -57,6 +59,31 @@ pub(super) async fn another_state_has_another_revision(scene: &Scene) {
     let second = put(&things, "a", "2", Condition::Always).await;
     assert_ne!(first, second);
     assert_ne!(entry(&things, "a").await.revision, first);
+}
+
+/// A revision that is left out is `Revision::NONE`, which matches no entry, or the right one; all else is
+/// as it is with it.
+pub(super) async fn a_revision_left_out_is_none_or_right(scene: &Scene) {
+    let things = scene.open();
+    let options = SaveOptions::new().without_revision();
+    let saved = things.save_with("a", &Probe::new("1"), options).await.expect("a plain save succeeds");
+    let entry = entry(&things, "a").await;
+    let loaded = things.load_with("a", LoadOptions::new().without_revision()).await.expect("a load succeeds");
+    let loaded = loaded.expect("the entry is there");
+    assert_eq!((entry.value.text(), loaded.value.text()), ("1".to_owned(), "1".to_owned()));
+    let mut left_out = vec![saved, loaded.revision];
+    if let Ok(page) = things.list_with(ListOptions::new().without_revision()).await {
+        left_out.extend(page.items.into_iter().map(|item| {
+            let entry = item.entry.expect("entries were asked for").expect("it can be decoded");
+            assert_eq!(entry.value.text(), "1");
+            entry.revision
+        }));
+    }
+    for revision in left_out {
+        assert!([Revision::NONE, entry.revision].contains(&revision), "another revision was made up");
+    }
+    assert_conflict(save_if(&things, "a", Condition::Revision(Revision::NONE)).await);
+    assert_conflict(destroy_if(&things, "a", Revision::NONE).await);
 }
 
 /// A revision is up to 20 bytes that survive as text, and mean the same to every handle.

@@ -149,6 +149,7 @@ macro_rules! __each_rule {
         condition::revision_destroys_only_the_state_that_was_read,
         condition::a_revision_of_an_absent_entry_is_a_conflict,
         condition::a_miss_changes_nothing,
+        condition::a_revision_left_out_is_none_or_right,
         list::a_listing_ascends_by_the_bytes_of_the_id,
         list::a_page_holds_no_more_than_its_limit,
         list::a_page_goes_on_behind_its_cursor,
