@@ -16,12 +16,12 @@ use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use clap::Parser;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
-use sosa_session::sosa::Collection;
+use sosa_session::sosa::{self, Collection};
 use sosa_session::{
     CookieOptions, ErrorKind, Scheme, Secure, Session, SessionData, SessionLayer, SessionOptions, TrustProxy,
 };
@@ -37,7 +37,7 @@ struct Options {
     /// The port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Where sessions are kept: `memory`.
+    /// Where sessions are kept: `memory`, or the URL of a Redis server, `redis://127.0.0.1/`.
     #[arg(long, default_value = "memory")]
     store: String,
     /// The prefix of all keys in the store.
@@ -91,7 +91,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn session_options(options: &Options) -> Result<SessionOptions, String> {
+fn session_options(options: &Options) -> sosa::Result<SessionOptions> {
     let cookie = CookieOptions::new().name("sosa_session").secure(match options.secure {
         true => Secure::Always,
         false => Secure::Never,
@@ -103,17 +103,18 @@ fn session_options(options: &Options) -> Result<SessionOptions, String> {
         .trust_proxy(proxy))
 }
 
-fn store(store: &str, prefix: &str) -> Result<Arc<dyn Collection<SessionData>>, String> {
-    match store {
-        "memory" => Ok(Arc::new(sosa_memory::new(prefix).collection("sessions"))),
-        other => Err(format!("unknown store `{other}`: use `memory`")),
-    }
+fn store(store: &str, prefix: &str) -> sosa::Result<Arc<dyn Collection<SessionData>>> {
+    Ok(match store {
+        "memory" => Arc::new(sosa_memory::new(prefix).collection("sessions")),
+        url => Arc::new(sosa_redis::connect(url, prefix)?.collection("sessions")),
+    })
 }
 
 fn app(options: SessionOptions) -> Router {
     Router::new()
         .route("/", get(show).fallback(not_found))
         .route("/session", get(show).post(merge).put(merge).delete(destroy).fallback(not_found))
+        .route("/visits", post(visit).fallback(not_found))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(SessionLayer::new(options))
@@ -155,6 +156,15 @@ async fn merge(session: Session, body: Bytes) -> Result<Response, Refusal> {
         saved => saved?,
     }
     show(session).await
+}
+
+/// Counts a visit, also where many are made at once, and answers with the count.
+async fn visit(session: Session) -> Result<String, Refusal> {
+    session.update("visits", |visits: Option<u64>| visits.unwrap_or(0) + 1).await?;
+    session.save().await?;
+    // Others may have been counted between the two.
+    let visits = session.get::<u64>("visits").await?.unwrap_or_default();
+    Ok(format!("{visits}\n"))
 }
 
 async fn destroy(session: Session) -> Result<StatusCode, Refusal> {

@@ -1,6 +1,6 @@
 //! What comes back: an entry, its revision, and a page of entries.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
@@ -105,7 +105,11 @@ impl From<u64> for Revision {
 /// Writes the bytes in hexadecimal.
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
+        self.as_bytes().iter().try_for_each(|byte| {
+            f.write_char(digit(byte >> 4))?;
+            f.write_char(digit(byte & 15))
+        })
     }
 }
 

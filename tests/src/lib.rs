@@ -1,12 +1,14 @@
-//! What the tests of the whole share: the `rest` example as a process, and a client that can send
-//! what no well-behaved client would.
+//! What the tests of the whole share: servers as processes, the `rest` example as another, and a client
+//! that can send what no well-behaved client would.
 
 mod client;
 mod log;
+mod redis;
 mod rest;
 
 pub use client::{Client, Response};
 pub use log::Log;
+pub use redis::Redis;
 pub use rest::Rest;
 
 /// The README's programs, compiled and run.

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use super::Probe;
 use super::scene::{Handle, Scene, entry, expiry, put, text};
-use crate::{
-    Condition, DestroyOptions, ErrorKind, Expiry, ListOptions, LoadOptions, Result, Revision, SaveOptions,
-};
+use crate::{Condition, DestroyOptions, ErrorKind, Expiry, ListOptions, LoadOptions, Result, Revision, SaveOptions};
 
 /// Asserts that a condition was not met.
 #[track_caller]

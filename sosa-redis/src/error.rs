@@ -1,0 +1,151 @@
+//! The only place that makes this backend's errors.
+
+use std::time::Duration;
+
+use redis::{RedisError, ServerError, Value};
+use sosa::{Error, ErrorKind, Outcome, Result};
+
+use crate::link::Progress;
+use crate::server::Effect;
+
+pub(crate) const BACKEND: &str = "redis";
+
+/// Takes the error out of an answer, if it is one.
+pub(crate) fn answer(answer: Value) -> Result<Value> {
+    match answer {
+        Value::ServerError(error) => Err(refused(&error)),
+        answer => Ok(answer),
+    }
+}
+
+pub(crate) fn is_unknown_script(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
+}
+
+/// The server was asked and says no. Nothing was applied.
+pub(crate) fn refused(error: &ServerError) -> Error {
+    let details = error.details().unwrap_or_default();
+    let (kind, message) = match error.code() {
+        "WRONGTYPE" => (
+            ErrorKind::Decode,
+            "a key of this collection holds a type that is not ours; see what wrote it, then rename or delete it",
+        ),
+        "OOM" => (
+            ErrorKind::CapacityExceeded,
+            "the server is out of memory and evicts nothing; make room, or raise maxmemory",
+        ),
+        "READONLY" => (ErrorKind::Unavailable, "the server is a replica that only reads; connect to its primary"),
+        "MISCONF" => {
+            (ErrorKind::Unavailable, "the server takes no writes because it cannot save them; see its log and its disk")
+        }
+        "NOREPLICAS" => (ErrorKind::Unavailable, "the server takes no writes while it has too few replicas"),
+        "LOADING" => (ErrorKind::Unavailable, "the server is still loading its data"),
+        "MASTERDOWN" => (ErrorKind::Unavailable, "the server is a replica that has lost its primary"),
+        "BUSY" => (ErrorKind::Unavailable, "a script keeps the server busy; see SCRIPT KILL"),
+        "CLUSTERDOWN" | "TRYAGAIN" => (ErrorKind::Unavailable, "the cluster does not serve this key now"),
+        "NOPERM" => (
+            ErrorKind::PermissionDenied,
+            "the server does not let this user do that; sosa-redis's documentation has the ACL line",
+        ),
+        "NOAUTH" | "WRONGPASS" => (ErrorKind::PermissionDenied, "the server wants another user or password"),
+        "ERR" if details.contains("max number of clients") => {
+            (ErrorKind::Unavailable, "the server has all the clients that it takes; raise maxclients")
+        }
+        "ERR" if details.contains("unknown command") => {
+            (ErrorKind::Unsupported, "the server does not know a command that is needed; use Redis 7.0 or later")
+        }
+        _ => (ErrorKind::Other, "the server refuses"),
+    };
+    Error::new(kind, message).with_source(shown(error))
+}
+
+/// A transaction whose first part was applied and whose second was not, which leaves a value that is
+/// not listed or one that is listed and gone.
+pub(crate) fn half_applied(error: &ServerError) -> Error {
+    Error::new(
+        ErrorKind::Other,
+        "the value was written and the index was not: a key of another type is in its place; rename or delete it",
+    )
+    .with_outcome(Outcome::Unknown)
+    .with_source(shown(error))
+}
+
+/// Shows what the server said, but for what it quotes: that may be a key or a value.
+fn shown(error: &ServerError) -> String {
+    let details = error.details().unwrap_or_default();
+    let quoted = details.find(['\'', '"', '`']).unwrap_or(details.len());
+    match error.code() {
+        "ERR" => format!("{} {}", error.code(), details[..quoted].trim_end()),
+        code => format!("{code} {details}"),
+    }
+}
+
+/// The driver gave no answer.
+pub(crate) fn failed(error: RedisError, progress: Progress, effect: Effect) -> Error {
+    if let Some(errors) = error.clone().into_server_errors() {
+        // What stopped a transaction, rather than that it was stopped.
+        let cause = errors.iter().map(|(_, error)| error).find(|error| error.code() != "EXECABORT");
+        if let Some(cause) = cause.or(errors.first().map(|(_, error)| error)) {
+            return refused(cause);
+        }
+    }
+    let connecting = progress == Progress::Waiting;
+    let (kind, message) = match error.kind() {
+        redis::ErrorKind::AuthenticationFailed => {
+            (ErrorKind::PermissionDenied, "the server wants another user or password")
+        }
+        redis::ErrorKind::RESP3NotSupported => {
+            (ErrorKind::Unsupported, "the server does not speak RESP3; use Redis 7.0 or later")
+        }
+        redis::ErrorKind::Parse => {
+            // Its text may quote what came, a value for example.
+            let message = "what answers does not speak the protocol of Redis; check host and port";
+            return Error::new(ErrorKind::Unavailable, message)
+                .with_outcome(outcome(progress, effect))
+                .with_source("malformed answer");
+        }
+        _ if error.is_timeout() && connecting => (ErrorKind::Unavailable, "the server cannot be connected to in time"),
+        _ if error.is_timeout() => (ErrorKind::Timeout, "the server did not answer in time"),
+        _ if error.is_connection_refusal() => (ErrorKind::Unavailable, "nothing listens at the server's address"),
+        _ if error.is_connection_dropped() && connecting => {
+            (ErrorKind::Unavailable, "the server closes each new connection; has it reached maxclients?")
+        }
+        _ if connecting => (ErrorKind::Unavailable, "the server cannot be connected to"),
+        _ if error.is_io_error() => (ErrorKind::Unavailable, "the connection to the server was lost"),
+        _ => (ErrorKind::Other, "the driver failed"),
+    };
+    Error::new(kind, message).with_outcome(outcome(progress, effect)).with_source(error)
+}
+
+/// The call's time is over.
+pub(crate) fn late(timeout: Duration, progress: Progress, effect: Effect) -> Error {
+    let message = match progress {
+        Progress::Waiting => format!("no connection to the server within {timeout:?}"),
+        Progress::Sent(_) => format!("no answer from the server within {timeout:?}"),
+    };
+    Error::new(ErrorKind::Timeout, message).with_outcome(outcome(progress, effect))
+}
+
+fn outcome(progress: Progress, effect: Effect) -> Outcome {
+    match (progress, effect) {
+        (Progress::Waiting, _) | (_, Effect::None) => Outcome::NotApplied,
+        _ => Outcome::Unknown,
+    }
+}
+
+/// An answer of another kind than the command has.
+pub(crate) fn unexpected() -> Error {
+    Error::new(ErrorKind::Other, "the server's answer is not that of the command; is it a Redis 7.0 or later?")
+        .with_outcome(Outcome::Unknown)
+}
+
+pub(crate) fn invalid_url() -> Error {
+    Error::new(
+        ErrorKind::InvalidOption,
+        "the URL is not of the form redis://[user][:password@]host[:port][/database] or redis+unix:///path",
+    )
+}
+
+pub(crate) fn not_indexed() -> Error {
+    Error::new(ErrorKind::Unsupported, "this collection keeps no index of its ids, and cannot be listed")
+}

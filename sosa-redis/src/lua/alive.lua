@@ -1,0 +1,21 @@
+-- KEYS: the index, what the keys of its values start with. Returns those of the ids whose value is
+-- there; in the same step the others leave the index.
+local function alive(ids)
+  local keys = {}
+  for i, id in ipairs(ids) do
+    keys[i] = KEYS[2] .. id
+  end
+  if #ids == 0 or redis.call('EXISTS', unpack(keys)) == #ids then
+    return ids
+  end
+  local found = {}
+  for i, id in ipairs(ids) do
+    if redis.call('EXISTS', keys[i]) == 1 then
+      found[#found + 1] = id
+    else
+      -- A replica that only reads leaves this to its primary.
+      redis.pcall('ZREM', KEYS[1], id)
+    end
+  end
+  return found
+end

@@ -1,0 +1,109 @@
+//! A call: what one verb asks of the server, by one deadline.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+use sosa::Result;
+use tokio::time::{Instant, timeout_at};
+
+use crate::connections::Connections;
+use crate::error;
+use crate::link::{Link, Progress, Request};
+use crate::script::Script;
+use crate::store::Redis;
+
+/// What a request does to the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nothing.
+    None,
+    /// The same, however often it is done. It may be sent again.
+    Idempotent,
+    /// It must not be done twice.
+    Once,
+}
+
+/// The server, as a store and its collections share it.
+#[derive(Clone)]
+pub(crate) struct Server {
+    links: Arc<[Link]>,
+    turn: Arc<AtomicUsize>,
+    pub(crate) timeout: Duration,
+}
+
+impl Server {
+    pub(crate) fn new(connections: Connections) -> Self {
+        Self { links: connections.0, turn: Arc::default(), timeout: Redis::DEFAULT_TIMEOUT }
+    }
+
+    /// Begins a call, which ends in time whatever it asks.
+    pub(crate) fn call(&self) -> Call<'_> {
+        Call { link: self.link(), deadline: Instant::now() + self.timeout, timeout: self.timeout }
+    }
+
+    fn link(&self) -> &Link {
+        match &*self.links {
+            [link] => link,
+            links => {
+                // Requests that follow each other share a connection, and so a packet.
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed) / TOGETHER;
+                &links[turn % links.len()]
+            }
+        }
+    }
+}
+
+/// How many calls in a row take one connection.
+const TOGETHER: usize = 32;
+
+/// One verb's requests.
+pub(crate) struct Call<'a> {
+    link: &'a Link,
+    deadline: Instant,
+    timeout: Duration,
+}
+
+impl Call<'_> {
+    /// Sends a command and returns its answer.
+    pub(crate) async fn command(&self, command: &Cmd, effect: Effect) -> Result<Value> {
+        error::answer(self.ask(Request::Command(command), effect).await?)
+    }
+
+    /// Sends commands as a transaction and returns the answer to each; one may be an error.
+    pub(crate) async fn transaction(&self, commands: &redis::Pipeline, effect: Effect) -> Result<Vec<Value>> {
+        match error::answer(self.ask(Request::Transaction(commands), effect).await?)? {
+            Value::Array(answers) if answers.len() == commands.len() => Ok(answers),
+            _ => Err(error::unexpected()),
+        }
+    }
+
+    /// Runs a script by its hash. A server that does not know it gets its text, once.
+    pub(crate) async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd), effect: Effect) -> Result<Value> {
+        let answer = self.ask(Request::Command(&script.by_hash(&arguments)), effect).await?;
+        if error::is_unknown_script(&answer) {
+            return self.command(&script.by_text(&arguments), effect).await;
+        }
+        error::answer(answer)
+    }
+
+    async fn ask(&self, request: Request<'_>, effect: Effect) -> Result<Value> {
+        let mut again = effect != Effect::Once;
+        loop {
+            let (mut progress, answers) = (Progress::Waiting, self.link.answers());
+            match timeout_at(self.deadline, self.link.ask(request, &mut progress)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                // The connection was closed, perhaps long ago: only who uses it finds out.
+                Ok(Err(error)) if again && progress != Progress::Waiting && error.is_connection_dropped() => {
+                    again = false;
+                }
+                Ok(Err(error)) => return Err(error::failed(error, progress, effect)),
+                Err(_) => {
+                    self.link.give_up(progress, answers);
+                    return Err(error::late(self.timeout, progress, effect));
+                }
+            }
+        }
+    }
+}

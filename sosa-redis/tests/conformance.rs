@@ -1,0 +1,75 @@
+//! The contract, over this backend and each kind of client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sosa_redis::redis::{Client, aio::ConnectionManager};
+use sosa_redis::sosa::conformance::{Fixture, Probe};
+use sosa_redis::sosa::{Collection, async_trait, conformance};
+use sosa_redis::{Connections, RedisCollection};
+
+struct Store(sosa_redis::Redis, fn(RedisCollection<Probe>) -> Arc<dyn Collection<Probe>>);
+
+#[async_trait]
+impl Fixture for Store {
+    fn collection(&self, prefix: &str, name: &str, path: &[&str]) -> Arc<dyn Collection<Probe>> {
+        let root = self.0.with_prefix(prefix).collection(name);
+        self.1(path.iter().fold(root, |parent, path| parent.within(path)))
+    }
+
+    fn failing(&self) -> Option<Arc<dyn Collection<Probe>>> {
+        // Nothing listens there.
+        Some(Arc::new(sosa_redis::connect("redis://127.0.0.1:1/", "").ok()?.collection("things")))
+    }
+
+    async fn elapse(&self, duration: Duration) {
+        // The server lets a value live through the millisecond of its deadline.
+        tokio::time::sleep(duration + Duration::from_millis(2)).await;
+    }
+}
+
+fn indexed(client: impl Into<Connections>) -> Store {
+    Store(sosa_redis::new(client, ""), |things| Arc::new(things))
+}
+
+fn client(parameters: &str) -> Client {
+    Client::open(sosa_tests::Redis::shared().url() + parameters).expect("a URL")
+}
+
+async fn resp2() -> Store {
+    indexed(client(""))
+}
+
+async fn resp3() -> Store {
+    indexed(client("?protocol=resp3"))
+}
+
+async fn manager() -> Store {
+    indexed(ConnectionManager::new(client("")).await.expect("a connection"))
+}
+
+async fn pool() -> Store {
+    let config = deadpool_redis::Config::from_url(sosa_tests::Redis::shared().url());
+    indexed(config.create_pool(Some(deadpool_redis::Runtime::Tokio1)).expect("a pool"))
+}
+
+async fn unix_socket() -> Store {
+    let store = sosa_redis::connect(&sosa_tests::Redis::shared().unix_url(), "").expect("a URL");
+    Store(store, |things| Arc::new(things))
+}
+
+async fn boxed() -> Store {
+    Store(sosa_redis::new(client(""), ""), |things| Arc::new(Arc::new(things) as Arc<dyn Collection<Probe>>))
+}
+
+async fn unindexed() -> Store {
+    Store(sosa_redis::new(client(""), ""), |things| Arc::new(things.unindexed()))
+}
+
+conformance!(resp2: resp2);
+conformance!(resp3: resp3);
+conformance!(manager: manager);
+conformance!(pool: pool);
+conformance!(unix_socket: unix_socket);
+conformance!(boxed: boxed);
+conformance!(unindexed: unindexed, not_indexed);

@@ -1,0 +1,164 @@
+//! Redis servers as processes of their own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// A running server on a free port of the loopback, with a directory of its own. It ends with this
+/// value, and at the latest with the process that started it.
+#[derive(Debug)]
+pub struct Redis {
+    arguments: Vec<String>,
+    directory: TempDir,
+    port: u16,
+    process: Option<Process>,
+}
+
+#[derive(Debug)]
+struct Process {
+    server: Child,
+    /// A shell that kills the server when this pipe is closed, even if the tests were killed.
+    watchdog: (Child, ChildStdin),
+}
+
+/// How long a server may take to start, with a large append-only file too.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Redis {
+    /// Starts a server with these arguments beside those for port and directory. It keeps nothing on
+    /// the disk unless they say so.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, or is not installed.
+    pub fn start(arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory for the server");
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut server = Self { arguments, directory, port: 0, process: None };
+        // Between looking for a free port and binding it somebody else may take it.
+        for _ in 0..20 {
+            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+            server.port = free.local_addr().expect("it is bound").port();
+            drop(free);
+            if server.try_restart() {
+                return server;
+            }
+        }
+        panic!("redis-server did not start; try it with {:?}", server.arguments);
+    }
+
+    /// Returns a server for all tests of this process, which keep out of each other's way by prefixes.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Redis> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(&[]))
+    }
+
+    /// Starts it again, on the same port and with the same data, after it was killed.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub fn restart(&mut self) {
+        assert!(self.try_restart(), "redis-server did not start again");
+    }
+
+    fn try_restart(&mut self) -> bool {
+        let mut server = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(["--unixsocket", "redis.sock", "--loglevel", "notice"])
+            .arg("--dir")
+            .arg(self.directory.path())
+            .args(&self.arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("redis-server is missing: sudo apt-get install redis-server");
+        let mut watchdog = Command::new("sh")
+            .args(["-c", "read -r _; kill -9 \"$0\"", &server.id().to_string()])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a shell");
+        let pipe = watchdog.stdin.take().expect("piped");
+        let mut log = BufReader::new(server.stdout.take().expect("piped"));
+        self.process = Some(Process { server, watchdog: (watchdog, pipe) });
+        let (ready, is_ready) = mpsc::channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            while log.read_line(&mut line).is_ok_and(|length| length > 0) {
+                if line.contains("Ready to accept connections") {
+                    let _ = ready.send(());
+                    // Until it ends, or it would wait for a reader.
+                    drop(log.read_to_end(&mut Vec::new()));
+                    return;
+                }
+                line.clear();
+            }
+        });
+        match is_ready.recv_timeout(PATIENCE) {
+            Ok(()) => true,
+            Err(RecvTimeoutError::Disconnected) => {
+                self.process = None;
+                false
+            }
+            Err(RecvTimeoutError::Timeout) => panic!("redis-server is not ready after {PATIENCE:?}"),
+        }
+    }
+
+    /// Returns where it listens.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Returns its URL.
+    pub fn url(&self) -> String {
+        format!("redis://{}/", self.address())
+    }
+
+    /// Returns the URL of its Unix socket.
+    pub fn unix_url(&self) -> String {
+        format!("redis+unix://{}", self.directory.path().join("redis.sock").display())
+    }
+
+    /// Connects to it, without a protocol.
+    ///
+    /// # Panics
+    ///
+    /// If it does not listen.
+    pub fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address()).expect("the server listens")
+    }
+
+    /// Kills it, as a power cut would.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Sends it a signal: SIGSTOP, and SIGCONT.
+    ///
+    /// # Panics
+    ///
+    /// If it does not run.
+    pub fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("it runs");
+        kill(Pid::from_raw(process.server.id() as i32), signal).expect("it runs");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // The watchdog first: by the time that it wakes up the number may be another process's.
+        let (watchdog, _pipe) = &mut self.watchdog;
+        for child in [watchdog, &mut self.server] {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
