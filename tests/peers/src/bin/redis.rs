@@ -1,0 +1,313 @@
+//! Collections on Redis beside the bare driver, a pool that is checked out for each operation, and another
+//! session store: `cargo run --release --bin redis [rounds] [what]`. It starts the server itself.
+
+use std::collections::HashMap;
+use std::env;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use deadpool_redis::{Config, Runtime as PoolRuntime};
+use redis::aio::ConnectionManager;
+use redis::{AsyncCommands, Client, Script};
+use serde::{Deserialize, Serialize};
+use sosa::{Collection, Condition, SaveOptions};
+use sosa_peers::{Contender, compare, median};
+use time::OffsetDateTime;
+use tokio::runtime::Runtime;
+use tower_sessions_core::session::{Id, Record};
+use tower_sessions_core::session_store::SessionStore;
+use tower_sessions_redis_store::RedisStore;
+use tower_sessions_redis_store::fred::prelude::{ClientLike, Config as FredConfig, Pool as FredPool};
+
+/// About a kilobyte of JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Document {
+    name: String,
+    numbers: Vec<u32>,
+    body: String,
+}
+
+impl Document {
+    fn new(n: u64) -> Self {
+        let mut body = "a value of some length, ".repeat(38);
+        body.push_str(&n.to_string());
+        Self { name: format!("document {n}"), numbers: (100..110).collect(), body }
+    }
+}
+
+/// How many ids the tasks load from and save to.
+const IDS: u64 = 1000;
+
+fn main() {
+    let mut arguments = env::args().skip(1);
+    let rounds = arguments.next().map_or(15, |rounds| rounds.parse().expect("a number of rounds"));
+    let what = arguments.next().unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    println!("| operation | tasks | contender | operations a second | ratio |\n|---|---|---|---|---|");
+    if what.is_empty() || what == "verbs" {
+        verbs(&runtime, rounds);
+    }
+    if what.is_empty() || what == "indexed" {
+        for ids in [10_000, 1_000_000] {
+            indexed(&runtime, rounds, ids);
+        }
+    }
+    if what.is_empty() || what == "pages" {
+        pages(&runtime, rounds);
+    }
+}
+
+fn key(n: u64) -> String {
+    format!("bench:things:{n}")
+}
+
+fn verbs(runtime: &Runtime, rounds: usize) {
+    let server = sosa_tests::Redis::start(&[]);
+    let client = Client::open(server.url()).expect("a URL");
+    let bare = runtime.block_on(ConnectionManager::new(client.clone())).expect("a connection");
+    let pool = Config::from_url(server.url()).create_pool(Some(PoolRuntime::Tokio1)).expect("a pool");
+    let on_manager = sosa_redis::new(bare.clone(), "bench").collection::<Document>("things").unindexed();
+    let on_client = {
+        let _inside = runtime.enter();
+        sosa_redis::new(client, "bench").collection::<Document>("things").unindexed()
+    };
+    let on_pool = sosa_redis::new(pool.clone(), "bench").collection::<Document>("things").unindexed();
+    let fred = FredPool::new(FredConfig::from_url(&server.url()).expect("a URL"), None, None, None, 6).expect("a pool");
+    runtime.block_on(fred.init()).expect("a connection");
+    let tower_sessions = RedisStore::new(fred);
+
+    let record = |n: u64| Record {
+        id: Id(i128::from(n)),
+        data: HashMap::from([("document".to_owned(), serde_json::to_value(Document::new(n)).expect("JSON"))]),
+        expiry_date: OffsetDateTime::now_utc() + Duration::from_secs(86_400),
+    };
+    let states = [0, 1].map(Document::new);
+    runtime.block_on(async {
+        for n in 0..IDS {
+            on_manager.save(&n.to_string(), &Document::new(n)).await.expect("saved");
+            tower_sessions.create(&mut record(n)).await.expect("saved");
+        }
+    });
+    let revisions = runtime.block_on(async {
+        let mut revisions = Vec::new();
+        for state in &states {
+            revisions.push(on_manager.save_with("state", state, SaveOptions::new()).await.expect("saved"));
+        }
+        revisions
+    });
+
+    for (tasks, count) in [(1, 5_000), (64, 40_000), (512, 40_000)] {
+        let load = |collection: &sosa_redis::RedisCollection<Document>| {
+            let collection = collection.clone();
+            move |_, n: u64| {
+                let collection = collection.clone();
+                async move {
+                    collection.load(&(n % IDS).to_string()).await.expect("loaded").expect("there");
+                }
+            }
+        };
+        let (manager, pool_for_load, sessions) = (bare.clone(), pool.clone(), tower_sessions.clone());
+        compare("load", tasks, count, rounds, &[
+            Contender::new("redis-rs, ConnectionManager", runtime, move |_, n| {
+                let mut manager = manager.clone();
+                async move {
+                    let bytes: Vec<u8> = manager.get(key(n % IDS)).await.expect("loaded");
+                    serde_json::from_slice::<Document>(&bytes).expect("JSON");
+                }
+            }),
+            Contender::new("sosa-redis, ConnectionManager", runtime, load(&on_manager)),
+            Contender::new("sosa-redis, Client", runtime, load(&on_client)),
+            Contender::new("sosa-redis, deadpool", runtime, load(&on_pool)),
+            Contender::new("deadpool-redis, checked out", runtime, move |_, n| {
+                let pool = pool_for_load.clone();
+                async move {
+                    let mut connection = pool.get().await.expect("a connection");
+                    let bytes: Vec<u8> = connection.get(key(n % IDS)).await.expect("loaded");
+                    serde_json::from_slice::<Document>(&bytes).expect("JSON");
+                }
+            }),
+            Contender::new("tower-sessions-redis-store", runtime, move |_, n| {
+                let sessions = sessions.clone();
+                async move {
+                    sessions.load(&Id(i128::from(n % IDS))).await.expect("loaded").expect("there");
+                }
+            }),
+        ]);
+
+        let save = |collection: &sosa_redis::RedisCollection<Document>| {
+            let (collection, states) = (collection.clone(), states.clone());
+            move |_, n: u64| {
+                let (collection, state) = (collection.clone(), states[n as usize % 2].clone());
+                async move {
+                    collection.save(&(n % IDS).to_string(), &state).await.expect("saved");
+                }
+            }
+        };
+        let (manager, pool_for_save, sessions) = (bare.clone(), pool.clone(), tower_sessions.clone());
+        let (states_bare, states_pool) = (states.clone(), states.clone());
+        let session_records = [0, 1].map(record);
+        compare("save", tasks, count, rounds, &[
+            Contender::new("redis-rs, ConnectionManager", runtime, move |_, n| {
+                let (mut manager, state) = (manager.clone(), states_bare[n as usize % 2].clone());
+                async move {
+                    let bytes = serde_json::to_vec(&state).expect("JSON");
+                    let _: () = manager.set(key(n % IDS), bytes).await.expect("saved");
+                }
+            }),
+            Contender::new("sosa-redis, ConnectionManager", runtime, save(&on_manager)),
+            Contender::new("sosa-redis, Client", runtime, save(&on_client)),
+            Contender::new("sosa-redis, deadpool", runtime, save(&on_pool)),
+            Contender::new("deadpool-redis, checked out", runtime, move |_, n| {
+                let (pool, state) = (pool_for_save.clone(), states_pool[n as usize % 2].clone());
+                async move {
+                    let mut connection = pool.get().await.expect("a connection");
+                    let bytes = serde_json::to_vec(&state).expect("JSON");
+                    let _: () = connection.set(key(n % IDS), bytes).await.expect("saved");
+                }
+            }),
+            Contender::new("tower-sessions-redis-store", runtime, move |_, n| {
+                let (sessions, mut record) = (sessions.clone(), session_records[n as usize % 2].clone());
+                record.id = Id(i128::from(n % IDS));
+                async move { sessions.save(&record).await.expect("saved") }
+            }),
+        ]);
+
+        // Each task goes between two states of an entry of its own.
+        let script = Arc::new(Script::new(include_str!("../../../../sosa-redis/src/lua/save.lua")));
+        let (manager, states_bare) = (bare.clone(), states.clone());
+        let hex = [revisions[0].to_string(), revisions[1].to_string()];
+        let (collection, states, revisions) = (on_manager.clone(), states.clone(), revisions.clone());
+        runtime.block_on(async {
+            for task in 0..tasks {
+                on_manager.save(&format!("bare {task}"), &states[0]).await.expect("saved");
+                on_manager.save(&format!("sosa {task}"), &states[0]).await.expect("saved");
+            }
+        });
+        let turns = || -> Arc<[AtomicUsize]> { (0..tasks).map(|_| AtomicUsize::new(0)).collect() };
+        let (bare_turns, sosa_turns) = (turns(), turns());
+        compare("save on condition of a revision", tasks, count / 2, rounds, &[
+            Contender::new("redis-rs, the same script", runtime, move |task, _| {
+                let turn = bare_turns[task].fetch_add(1, Ordering::Relaxed);
+                let (mut manager, id) = (manager.clone(), format!("bench:things:bare {task}"));
+                let (read, state) = (hex[turn % 2].clone(), states_bare[(turn + 1) % 2].clone());
+                let script = script.clone();
+                async move {
+                    let bytes = serde_json::to_vec(&state).expect("JSON");
+                    let mut call = script.prepare_invoke();
+                    call.key(id).arg(read).arg(bytes).arg(format!("bare {task}"));
+                    let saved: Option<i64> = call.invoke_async(&mut manager).await.expect("asked");
+                    assert!(saved.is_some());
+                }
+            }),
+            Contender::new("sosa-redis, ConnectionManager", runtime, move |task, _| {
+                let turn = sosa_turns[task].fetch_add(1, Ordering::Relaxed);
+                let (collection, state) = (collection.clone(), states[(turn + 1) % 2].clone());
+                let read = revisions[turn % 2];
+                async move {
+                    let options = SaveOptions::new().condition(Condition::Revision(read)).without_revision();
+                    collection.save_with(&format!("sosa {task}"), &state, options).await.expect("saved");
+                }
+            }),
+        ]);
+    }
+}
+
+async fn fill(manager: &mut ConnectionManager, ids: u64) {
+    let value = serde_json::to_vec(&Document::new(0)).expect("JSON");
+    for start in (0..ids).step_by(10_000) {
+        let mut pipeline = redis::pipe();
+        for n in start..start + 10_000 {
+            // In no order, as ids of sessions are.
+            let id = format!("{:016x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            pipeline.zadd("bench:things", &id, 0).ignore().set(format!("bench:things:{id}"), &value).ignore();
+        }
+        let _: () = pipeline.query_async(manager).await.expect("filled");
+    }
+}
+
+fn patient(client: &Client, runtime: &Runtime) -> ConnectionManager {
+    let config = redis::aio::ConnectionManagerConfig::new().set_response_timeout(Some(Duration::from_secs(60)));
+    runtime.block_on(ConnectionManager::new_with_config(client.clone(), config)).expect("a connection")
+}
+
+fn indexed(runtime: &Runtime, rounds: usize, ids: u64) {
+    let server = sosa_tests::Redis::start(&[]);
+    let client = Client::open(server.url()).expect("a URL");
+    let mut bare = patient(&client, runtime);
+    let things = sosa_redis::new(bare.clone(), "bench").collection::<Document>("things");
+    let state = Document::new(0);
+    for (tasks, count) in [(1, 2_000), (64, 10_000), (512, 10_000)] {
+        runtime.block_on(async {
+            let _: () = redis::cmd("FLUSHALL").query_async(&mut bare).await.expect("emptied");
+            fill(&mut bare, ids).await;
+        });
+        let id = |n: u64| format!("{:016x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let set = |id_of: fn(u64) -> u64, name: &'static str| {
+            let (manager, state) = (bare.clone(), state.clone());
+            Contender::new(name, runtime, move |_, n| {
+                let (mut manager, state) = (manager.clone(), state.clone());
+                async move {
+                    let bytes = serde_json::to_vec(&state).expect("JSON");
+                    let _: () = manager.set(format!("bench:things:{}", id(id_of(n))), bytes).await.expect("saved");
+                }
+            })
+        };
+        let save = |id_of: fn(u64) -> u64, name: &'static str| {
+            let (things, state) = (things.clone(), state.clone());
+            Contender::new(name, runtime, move |_, n| {
+                let (things, state) = (things.clone(), state.clone());
+                async move { things.save(&id(id_of(n)), &state).await.expect("saved") }
+            })
+        };
+        let title = format!("indexed save, overwrite, {ids} ids");
+        let old = |n| n % 10_000;
+        compare(&title, tasks, count, rounds, &[set(old, "redis-rs, SET"), save(old, "sosa-redis, indexed")]);
+        let title = format!("indexed save, insert, {ids} ids");
+        // What the rounds insert is a few times the small index, so a round is a part of it.
+        let count = count.min(ids / 10);
+        let insert = |n| n + 2_000_000;
+        let bare_insert = |n| n + 1_000_000_000;
+        compare(&title, tasks, count, rounds, &[
+            set(bare_insert, "redis-rs, SET"),
+            save(insert, "sosa-redis, indexed"),
+        ]);
+    }
+}
+
+fn pages(runtime: &Runtime, rounds: usize) {
+    let mut medians = Vec::new();
+    for (ids, foreign) in [(10_000, 0), (1_000_000, 0), (1_000_000, 1_000_000)] {
+        let server = sosa_tests::Redis::start(&[]);
+        let client = Client::open(server.url()).expect("a URL");
+        let mut bare = patient(&client, runtime);
+        let things = sosa_redis::new(bare.clone(), "bench").collection::<Document>("things");
+        let times = runtime.block_on(async {
+            fill(&mut bare, ids).await;
+            for start in (0..foreign).step_by(10_000) {
+                let mut pipeline = redis::pipe();
+                for n in start..start + 10_000 {
+                    pipeline.set(format!("foreign:{n}"), "x").ignore();
+                }
+                let _: () = pipeline.query_async(&mut bare).await.expect("filled");
+            }
+            let mut times = Vec::new();
+            for n in 0..rounds * 20 {
+                // From anywhere, so that no page is in a cache because it was just read.
+                let start = format!("{:016x}", (n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) / 10 * 9);
+                let options = sosa::ListOptions::new().cursor(sosa::Cursor::after(start));
+                let began = std::time::Instant::now();
+                let page = things.list_with(options).await.expect("a page");
+                times.push(began.elapsed().as_secs_f64());
+                assert_eq!(page.items.len(), 1000);
+            }
+            median(times)
+        });
+        medians.push(times);
+        let ratio = times / medians[0];
+        println!(
+            "| page of 1,000, {ids} ids, {foreign} foreign keys | 1 | sosa-redis, indexed | {:.0} | time {ratio:.2} |",
+            1.0 / times
+        );
+    }
+}

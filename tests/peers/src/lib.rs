@@ -1,0 +1,82 @@
+//! What the benchmarks share: contenders that take turns, so that whatever else the machine does meets
+//! all of them alike.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use tokio::runtime::Runtime;
+
+/// One way to do something.
+pub struct Contender<'a> {
+    name: &'static str,
+    round: Box<dyn Fn(usize, u64) -> f64 + 'a>,
+}
+
+impl<'a> Contender<'a> {
+    /// Makes a contender of an operation, which gets the number of the task and of the operation.
+    pub fn new<F, R>(name: &'static str, runtime: &'a Runtime, operation: F) -> Self
+    where
+        F: Fn(usize, u64) -> R + Send + Sync + 'static,
+        R: Future<Output = ()> + Send,
+    {
+        let operation = Arc::new(operation);
+        // Numbers go on from round to round: what is inserted is new each time.
+        let next = Arc::new(AtomicU64::new(0));
+        let round = move |tasks: usize, count: u64| {
+            let start = next.fetch_add(count, Ordering::Relaxed);
+            let turn = Arc::new(AtomicU64::new(start));
+            runtime.block_on(async {
+                let began = Instant::now();
+                let running: Vec<_> = (0..tasks)
+                    .map(|task| {
+                        let (operation, turn) = (operation.clone(), turn.clone());
+                        tokio::spawn(async move {
+                            loop {
+                                let n = turn.fetch_add(1, Ordering::Relaxed);
+                                if n >= start + count {
+                                    return;
+                                }
+                                operation(task, n).await;
+                            }
+                        })
+                    })
+                    .collect();
+                for task in running {
+                    task.await.expect("an operation succeeds");
+                }
+                count as f64 / began.elapsed().as_secs_f64()
+            })
+        };
+        Self { name, round: Box::new(round) }
+    }
+}
+
+/// Lets contenders take turns, and prints the operations a second of each, and the ratio to the first: the
+/// medians of all rounds.
+pub fn compare(title: &str, tasks: usize, count: u64, rounds: usize, contenders: &[Contender<'_>]) {
+    let mut rates = vec![Vec::new(); contenders.len()];
+    for round in 0..=rounds {
+        for n in 0..contenders.len() {
+            // Another one begins each time, so that none always comes after the same other.
+            let n = (n + round) % contenders.len();
+            let rate = (contenders[n].round)(tasks, count);
+            // The first round warms up.
+            if round > 0 {
+                rates[n].push(rate);
+            }
+        }
+    }
+    for (n, contender) in contenders.iter().enumerate() {
+        let ratio = median(rates[n].iter().zip(&rates[0]).map(|(rate, first)| rate / first).collect());
+        let rate = median(rates[n].clone());
+        println!("| {title} | {tasks} | {} | {:.0} | {ratio:.2} |", contender.name, rate);
+    }
+}
+
+/// Returns the middle one.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
