@@ -1,13 +1,15 @@
-//! What the tests of the whole share: servers as processes, the `rest` example as another, and a client
+//! What the tests of the whole share: servers as processes, the `rest` example as another, a network that fails, and a client
 //! that can send what no well-behaved client would.
 
 mod client;
 mod log;
+mod proxy;
 mod redis;
 mod rest;
 
 pub use client::{Client, Response};
 pub use log::Log;
+pub use proxy::{Fault, Proxy};
 pub use redis::Redis;
 pub use rest::Rest;
 

@@ -1,0 +1,163 @@
+//! The index of a collection on Redis: it follows what lives, and never parts from it.
+
+// The figures are worth a look.
+#![allow(clippy::print_stdout)]
+
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use redis::Connection;
+use sosa::{Collection, ListOptions};
+use sosa_redis::RedisCollection;
+use sosa_tests::Redis;
+
+/// Starts processes that save new entries.
+fn savers(server: &Redis, processes: usize, count: u64, lifetime: Duration) -> Vec<Child> {
+    let arguments = [server.url(), count.to_string(), lifetime.as_millis().to_string()];
+    (0..processes)
+        .map(|_| Command::new(env!("CARGO_BIN_EXE_saver")).args(&arguments).spawn().expect("it was built"))
+        .collect()
+}
+
+fn things(server: &Redis) -> RedisCollection<u64> {
+    sosa_redis::connect(&server.url(), "index").unwrap().collection("things")
+}
+
+fn control(server: &Redis) -> Connection {
+    redis::Client::open(server.url()).unwrap().get_connection().unwrap()
+}
+
+/// Returns how many ids are in the index, and how many of them live, at one moment.
+fn count(control: &mut Connection) -> (u64, u64) {
+    const COUNT: &str = "
+        local ids = redis.call('ZRANGE', 'index:things', 0, -1)
+        local living = 0
+        for _, id in ipairs(ids) do
+            living = living + redis.call('EXISTS', 'index:things:' .. id)
+        end
+        return {#ids, living}";
+    redis::cmd("EVAL").arg(COUNT).arg(0).query(control).unwrap()
+}
+
+/// Returns how many values are not in the index.
+fn unlisted(control: &mut Connection) -> u64 {
+    const COUNT: &str = "
+        local unlisted = 0
+        for _, key in ipairs(redis.call('KEYS', 'index:things:?*')) do
+            if not redis.call('ZSCORE', 'index:things', string.sub(key, 14)) then
+                unlisted = unlisted + 1
+            end
+        end
+        return unlisted";
+    redis::cmd("EVAL").arg(COUNT).arg(0).query(control).unwrap()
+}
+
+/// A million entries that expire within it, saved by four processes.
+#[tokio::test]
+async fn it_stays_under_twice_what_lives() {
+    const PROCESSES: usize = 4;
+    const SAVES: u64 = 1_000_000;
+    const STAY: u64 = 1000;
+    let server = Redis::start(&[]);
+    let (things, mut control) = (things(&server), control(&server));
+    for n in 0..STAY {
+        things.save(&format!("stays {n:04}"), &n).await.unwrap();
+    }
+    let lifetime = Duration::from_millis(1500);
+    let began = Instant::now();
+    let mut savers = savers(&server, PROCESSES, SAVES / PROCESSES as u64, lifetime);
+    let (mut samples, mut worst) = (0, 0.0_f64);
+    while savers.iter_mut().all(|saver| saver.try_wait().unwrap().is_none()) {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let (indexed, living) = count(&mut control);
+        // From when as many expire as are new: an empty server is faster, and then more come than go.
+        if began.elapsed() > 4 * lifetime {
+            samples += 1;
+            worst = worst.max(indexed as f64 / living as f64);
+        }
+    }
+    for mut saver in savers {
+        assert!(saver.wait().unwrap().success());
+    }
+    println!("{SAVES} saves in {:?}: at most {worst:.2} times what lives, of {samples} samples", began.elapsed());
+    assert!(samples >= 3, "only {samples} samples: the saves were over too soon");
+    assert!(worst < 2.0, "the index held {worst:.2} times what lives");
+
+    tokio::time::sleep(lifetime + Duration::from_millis(10)).await;
+    let (dead, living) = count(&mut control);
+    assert_eq!(living, STAY);
+    assert_eq!(things.purge().await.unwrap(), dead - STAY);
+    assert_eq!(count(&mut control), (STAY, STAY));
+    let page = things.list_with(ListOptions::new().ids_only()).await.unwrap();
+    assert!(page.ids().eq((0..STAY).map(|n| format!("stays {n:04}"))));
+}
+
+/// Processes are killed while they save, and the server too, which keeps all that it acknowledged.
+#[tokio::test]
+async fn index_and_values_never_part() {
+    let mut server = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    for round in 0..3 {
+        let mut savers = savers(&server, 2, u64::MAX, Duration::from_secs(3600));
+        let mut connection = control(&server);
+        let before = count(&mut connection).0;
+        while count(&mut connection).0 < before + 300 {}
+        savers[0].kill().unwrap();
+        while count(&mut connection).0 < before + 500 {}
+        server.kill();
+        for mut saver in savers {
+            drop(saver.kill());
+            saver.wait().unwrap();
+        }
+        server.restart();
+        let mut connection = control(&server);
+        let (indexed, living) = count(&mut connection);
+        assert!(indexed >= before + 500, "round {round}: {indexed} are left");
+        assert_eq!((living, unlisted(&mut connection)), (indexed, 0), "round {round}");
+    }
+}
+
+/// Each listing and each sweep repairs what it meets; what lives stays, whatever was lost.
+#[tokio::test]
+async fn it_repairs_itself() {
+    let server = Redis::start(&[]);
+    let (things, mut control) = (things(&server), control(&server));
+    for n in 0..100 {
+        things.save(&format!("{n:02}"), &n).await.unwrap();
+    }
+    // As eviction does.
+    for n in 0..50 {
+        let _: () = redis::cmd("DEL").arg(format!("index:things:{n:02}")).query(&mut control).unwrap();
+    }
+    assert_eq!(count(&mut control), (100, 50));
+    let page = things.list_with(ListOptions::new().limit(10)).await.unwrap();
+    assert_eq!((page.items.len(), page.next.is_some()), (0, true));
+    assert_eq!(count(&mut control), (90, 50));
+    assert_eq!(things.purge().await.unwrap(), 40);
+    assert_eq!(count(&mut control), (50, 50));
+
+    // Without its index nothing is listed; what is saved again is.
+    let _: () = redis::cmd("DEL").arg("index:things").query(&mut control).unwrap();
+    assert_eq!(things.list().await.unwrap().items.len(), 0);
+    assert_eq!(things.load("70").await.unwrap(), Some(70));
+    things.save("70", &71).await.unwrap();
+    assert!(things.list().await.unwrap().ids().eq(["70"]));
+    assert_eq!(things.purge().await.unwrap(), 0);
+}
+
+/// A purge goes on over many requests, and what is not indexed has nothing to purge.
+#[tokio::test]
+async fn a_purge_reaches_the_end() {
+    let server = Redis::start(&[]);
+    let (things, mut control) = (things(&server), control(&server));
+    let mut fill = redis::pipe();
+    for n in 0..2600 {
+        fill.zadd("index:things", format!("{n:04}"), 0).ignore();
+        if n % 2 == 0 {
+            fill.set(format!("index:things:{n:04}"), n).ignore();
+        }
+    }
+    let _: () = fill.query(&mut control).unwrap();
+    assert_eq!(things.purge().await.unwrap(), 1300);
+    assert_eq!(count(&mut control), (1300, 1300));
+    assert_eq!(things.unindexed().purge().await.unwrap_err().kind(), sosa::ErrorKind::Unsupported);
+}
