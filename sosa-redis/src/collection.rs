@@ -2,17 +2,19 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::slice;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use redis::{Cmd, Value};
 use sosa::{
-    Clock, Codec, Collection, Condition, Cursor, Deadline, DestroyOptions, Entry, Error, Expiry, Item, Json, Key,
-    Keyspace, ListOptions, LoadOptions, Model, Operation, Page, Result, Revision, SaveOptions,
+    Clock, Codec, Collection, Condition, Cursor, DestroyOptions, Entry, Error, Expiry, Item, Json, Key, Keyspace,
+    ListOptions, LoadOptions, Model, Operation, Page, Result, Revision, SaveOptions,
 };
 
 use crate::command::{Existing, KeyArgument, Lifetime, Stretch, on_key};
 use crate::error::{self, BACKEND};
+use crate::reply::{self, Stored};
 use crate::script::{self, revision};
 use crate::server::{Call, Effect, Server};
 
@@ -105,11 +107,11 @@ impl<T, C> RedisCollection<T, C> {
                 command.arg(2).arg(index).arg(self.keyspace.as_str()).arg(PURGE_IDS).arg(&after);
             };
             let swept = self.server.call().script(&script::SWEEP, arguments, Effect::None).await?;
-            let (count, last) = pair(swept)?;
-            removed += u64::try_from(int(&count)?).map_err(|_| error::unexpected())?;
-            match last {
-                Value::BulkString(last) => after = last,
-                _ => return Ok(removed),
+            let [count, last] = reply::array(swept)?;
+            removed += u64::try_from(reply::int(&count)?).map_err(|_| error::unexpected())?;
+            match reply::bytes(last)? {
+                Some(last) => after = last,
+                None => return Ok(removed),
             }
         }
     }
@@ -123,6 +125,54 @@ impl<T, C> RedisCollection<T, C> {
         command.arg(1 + usize::from(self.indexed)).arg(KeyArgument(key)).arg(self.index());
     }
 
+    /// Reads what is stored under keys, and touches it if asked to. What is no string is an error by itself.
+    async fn read_with_expiry(
+        &self,
+        call: &Call<'_>,
+        keys: &[Key<'_>],
+        touch: Option<Lifetime>,
+    ) -> Result<Vec<Result<Option<Stored>>>> {
+        let arguments = |command: &mut Cmd| {
+            command.arg(keys.len());
+            for key in keys {
+                command.arg(KeyArgument(key));
+            }
+            if let Some(touch) = touch {
+                touch.for_getex(command);
+            }
+        };
+        let [values, expires] = reply::array(call.script(&script::LOAD, arguments, effect(touch)).await?)?;
+        let (values, expires) = (reply::values(values)?, reply::values(expires)?);
+        values.into_iter().zip(expires).map(|(value, expires)| reply::stored(value, &expires)).collect()
+    }
+
+    /// Reads what is stored under keys. What is no string is an error by itself.
+    async fn read(&self, call: &Call<'_>, keys: &[Key<'_>]) -> Result<Vec<Result<Option<Stored>>>> {
+        let mut load = redis::cmd("MGET");
+        for key in keys {
+            load.arg(KeyArgument(key));
+        }
+        let values = reply::values(call.command(&load, Effect::None).await?)?;
+        if values.len() != keys.len() {
+            return Err(error::unexpected());
+        }
+        let mut read = Vec::with_capacity(keys.len());
+        for value in values {
+            read.push(Ok(reply::bytes(value)?.map(|bytes| Stored { bytes, expiry: None })));
+        }
+        // It ended a moment ago, or is no string, which MGET does not tell apart.
+        let is_missing = |read: &Result<Option<Stored>>| read.as_ref().is_ok_and(Option::is_none);
+        let missing: Vec<_> =
+            keys.iter().zip(&read).filter(|(_, read)| is_missing(read)).map(|(key, _)| *key).collect();
+        if !missing.is_empty() {
+            let again = self.read_with_expiry(call, &missing, None).await?;
+            for (read, again) in read.iter_mut().filter(|read| is_missing(read)).zip(again) {
+                *read = again.map(|stored| stored.map(|Stored { bytes, .. }| Stored { bytes, expiry: None }));
+            }
+        }
+        Ok(read)
+    }
+
     /// Removes what has expired from the next stretch of the index.
     async fn sweep(&self, call: &Call<'_>, index: &str) {
         let arguments = |command: &mut Cmd| {
@@ -134,9 +184,13 @@ impl<T, C> RedisCollection<T, C> {
 }
 
 impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
-    fn entry(&self, key: &Key<'_>, stored: &[u8], without_revision: bool) -> Result<Entry<T>> {
-        let revision = if without_revision { Revision::NONE } else { revision(stored) };
-        Ok(Entry::new(self.codec.decode(key, stored)?, revision))
+    fn entry(&self, key: &Key<'_>, stored: &Stored, without_revision: bool) -> Result<Entry<T>> {
+        let revision = if without_revision { Revision::NONE } else { revision(&stored.bytes) };
+        let entry = Entry::new(self.codec.decode(key, &stored.bytes)?, revision);
+        Ok(match stored.expiry {
+            Some(expiry) => entry.with_expiry(expiry),
+            None => entry,
+        })
     }
 
     async fn load_now(&self, id: &str, options: LoadOptions) -> Result<Option<Entry<T>>> {
@@ -145,31 +199,26 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
     }
 
     async fn load_by(&self, call: &Call<'_>, key: &Key<'_>, options: LoadOptions) -> Result<Option<Entry<T>>> {
-        let (load, effect) = match options.touch {
-            None => (on_key("GET", key, 0), Effect::None),
-            Some(touch) => {
-                let now = Clock::system().now_millis();
-                options.touch_deadline(now)?;
-                let mut load = on_key("GETEX", key, ROOM);
-                Lifetime::of(Expiry::After(touch), now).for_getex(&mut load);
-                (load, Effect::Idempotent)
-            }
+        let now = || Clock::system().now_millis();
+        let touch = match options.touch {
+            None => None,
+            Some(touch) => options.touch_deadline(now())?.map(|_| Lifetime::of(Expiry::After(touch), now())),
         };
-        if !options.with_expiry {
-            let stored = call.command(&load, effect).await?;
-            return bytes(stored)?.map(|stored| self.entry(key, &stored, options.without_revision)).transpose();
-        }
-        let mut commands = redis::pipe();
-        commands.atomic().add_command(load).cmd("PEXPIRETIME").arg(KeyArgument(key));
-        let answers = Box::pin(call.transaction(&commands, effect)).await?;
-        let [stored, expires] = <[Value; 2]>::try_from(answers).map_err(|_| error::unexpected())?;
-        match (bytes(error::answer(stored)?)?, expiry(&expires)?) {
-            (Some(stored), Some(expiry)) => {
-                Ok(Some(self.entry(key, &stored, options.without_revision)?.with_expiry(expiry)))
-            }
-            // It expired between the two.
-            _ => Ok(None),
-        }
+        let stored = if options.with_expiry {
+            let read = Box::pin(self.read_with_expiry(call, slice::from_ref(key), touch)).await?;
+            read.into_iter().next().ok_or_else(error::unexpected)??
+        } else {
+            let load = match touch {
+                None => on_key("GET", key, 0),
+                Some(touch) => {
+                    let mut load = on_key("GETEX", key, ROOM);
+                    touch.for_getex(&mut load);
+                    load
+                }
+            };
+            reply::bytes(call.command(&load, effect(touch)).await?)?.map(|bytes| Stored { bytes, expiry: None })
+        };
+        stored.map(|stored| self.entry(key, &stored, options.without_revision)).transpose()
     }
 
     async fn save_now(&self, id: &str, value: &T, options: SaveOptions) -> Result<Revision> {
@@ -209,7 +258,7 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
         existing.append(&mut set);
         lifetime.for_set(&mut set);
         let Some(index) = self.index() else {
-            is_set(&call.command(&set, Effect::Once).await?)?;
+            reply::set(&call.command(&set, Effect::Once).await?)?;
             return Ok(false);
         };
         let mut add = redis::cmd("ZADD");
@@ -219,14 +268,11 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
             existing.append(&mut add);
         }
         add.arg(0).arg(key.id());
-        let mut commands = redis::pipe();
-        commands.atomic().add_command(set).add_command(add);
-        let answers = call.transaction(&commands, Effect::Once).await?;
-        let [set, added] = <[Value; 2]>::try_from(answers).map_err(|_| error::unexpected())?;
-        is_set(&error::answer(set)?)?;
+        let [set, added] = call.transaction([set, add], Effect::Once).await?;
+        reply::set(&error::answer(set)?)?;
         match added {
-            Value::ServerError(error) => Err(error::half_applied(&error)),
-            added => Ok(int(&added)? == 1),
+            Value::ServerError(error) => Err(error::not_listed(&error)),
+            added => Ok(reply::int(&added)? == 1),
         }
     }
 
@@ -244,37 +290,21 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
             command.arg(read.to_string()).arg(encoded).arg(key.id());
             lifetime.for_set(command);
         };
-        match call.script(&script::SAVE, arguments, Effect::Once).await? {
-            Value::Nil => Err(Error::conflict()),
-            added => Ok(int(&added)? == 1),
-        }
+        Ok(reply::int_or_conflict(&call.script(&script::SAVE, arguments, Effect::Once).await?)? == 1)
     }
 
     async fn destroy_now(&self, id: &str, options: DestroyOptions) -> Result<bool> {
         let key = self.keyspace.key(id)?;
         let call = self.server.call();
-        if let Some(read) = options.revision {
-            let arguments = |command: &mut Cmd| {
-                self.script_keys(&key, command);
-                command.arg(read.to_string()).arg(id);
-            };
-            return match call.script(&script::DESTROY, arguments, Effect::Once).await? {
-                Value::Nil => Err(Error::conflict()),
-                destroyed => Ok(int(&destroyed)? == 1),
-            };
+        if !self.indexed && options.revision.is_none() {
+            return Ok(reply::int(&call.command(&on_key("DEL", &key, 0), Effect::Once).await?)? == 1);
         }
-        let destroy = on_key("DEL", &key, 0);
-        let Some(index) = self.index() else {
-            return Ok(int(&call.command(&destroy, Effect::Once).await?)? == 1);
+        // Never a transaction: a server that is out of memory takes none, and this gives memory back.
+        let arguments = |command: &mut Cmd| {
+            self.script_keys(&key, command);
+            command.arg(id).arg(options.revision.map(|read| read.to_string()));
         };
-        let mut commands = redis::pipe();
-        commands.atomic().add_command(destroy).cmd("ZREM").arg(index).arg(id);
-        let answers = call.transaction(&commands, Effect::Once).await?;
-        let [destroyed, removed] = <[Value; 2]>::try_from(answers).map_err(|_| error::unexpected())?;
-        match removed {
-            Value::ServerError(error) => Err(error::half_applied(&error)),
-            _ => Ok(int(&error::answer(destroyed)?)? == 1),
-        }
+        Ok(reply::int_or_conflict(&call.script(&script::DESTROY, arguments, Effect::Once).await?)? == 1)
     }
 
     async fn list_now(&self, options: ListOptions) -> Result<Page<T>> {
@@ -292,116 +322,31 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
             command.arg("LIMIT").arg(0).arg(limit);
         };
         // That it drops ids which have expired changes nothing that anybody sees.
-        let (last, ids) = pair(call.script(&script::PAGE, arguments, Effect::None).await?)?;
-        let next = text(last).map(Cursor::after);
-        let Value::Array(ids) = ids else { return Err(error::unexpected()) };
-        // No id that was saved here is other than text.
-        let ids: Vec<String> = ids.into_iter().filter_map(text).collect();
-        let items = match options.ids_only {
-            true => ids.into_iter().map(Item::id_only).collect(),
-            false if ids.is_empty() => Vec::new(),
-            false => self.load_all(&call, ids, &options).await?,
-        };
-        Ok(Page::new(items, next))
-    }
-
-    /// Loads what a page lists.
-    async fn load_all(&self, call: &Call<'_>, ids: Vec<String>, options: &ListOptions) -> Result<Vec<Item<T>>> {
+        let [last, ids] = reply::array(call.script(&script::PAGE, arguments, Effect::None).await?)?;
+        let next = reply::text(last)?.map(Cursor::after);
+        let ids = reply::values(ids)?.into_iter().filter_map(|id| reply::text(id).transpose());
+        let ids = ids.collect::<Result<Vec<String>>>()?;
+        if options.ids_only {
+            return Ok(Page::new(ids.into_iter().map(Item::id_only).collect(), next));
+        }
         let keys = ids.iter().map(|id| self.keyspace.key(id)).collect::<Result<Vec<_>>>()?;
-        let mut load = redis::cmd("MGET");
-        for key in &keys {
-            load.arg(KeyArgument(key));
-        }
-        let (stored, expires) = if options.with_expiry {
-            let mut commands = redis::pipe();
-            commands.atomic().add_command(load);
-            for key in &keys {
-                commands.cmd("PEXPIRETIME").arg(KeyArgument(key));
-            }
-            let mut answers = call.transaction(&commands, Effect::None).await?.into_iter();
-            (error::answer(answers.next().unwrap_or_default())?, answers.collect())
-        } else {
-            (call.command(&load, Effect::None).await?, Vec::new())
+        let read = match options.with_expiry {
+            _ if keys.is_empty() => Vec::new(),
+            true => self.read_with_expiry(&call, &keys, None).await?,
+            false => self.read(&call, &keys).await?,
         };
-        let Value::Array(stored) = stored else { return Err(error::unexpected()) };
-        if stored.len() != keys.len() {
-            return Err(error::unexpected());
-        }
-        let mut load_options = LoadOptions::new();
-        (load_options.with_expiry, load_options.without_revision) = (options.with_expiry, options.without_revision);
-        let mut items = Vec::with_capacity(keys.len());
-        for (n, (key, stored)) in keys.iter().zip(stored).enumerate() {
-            let expiry = expires.get(n).map_or(Ok(Some(Expiry::Never)), expiry)?;
-            let entry = match bytes(stored)? {
-                Some(stored) => self.entry(key, &stored, options.without_revision).map(|entry| match expiry {
-                    Some(expiry) if options.with_expiry => Some(entry.with_expiry(expiry)),
-                    None => None,
-                    Some(_) => Some(entry),
-                }),
-                // It ended a moment ago, or is no string: rare enough to be asked for by itself.
-                None => match self.load_by(call, key, load_options).await {
-                    Err(error) if error.kind() != sosa::ErrorKind::Decode => return Err(error),
-                    loaded => loaded,
-                },
-            };
+        let items = keys.iter().zip(read).filter_map(|(key, stored)| {
+            let entry = stored
+                .and_then(|stored| stored.map(|stored| self.entry(key, &stored, options.without_revision)).transpose());
             let entry = entry.map_err(|error| error.with_context(BACKEND, Operation::List));
-            items.extend(entry.transpose().map(|entry| Item::new(key.id(), entry)));
-        }
-        Ok(items)
+            Some(Item::new(key.id(), entry.transpose()?))
+        });
+        Ok(Page::new(items.collect(), next))
     }
 }
 
-/// Returns whether SET did it, or that its condition was not met.
-fn is_set(answer: &Value) -> Result<()> {
-    match answer {
-        Value::Okay => Ok(()),
-        Value::Nil => Err(Error::conflict()),
-        _ => Err(error::unexpected()),
-    }
-}
-
-fn int(answer: &Value) -> Result<i64> {
-    match answer {
-        Value::Int(int) => Ok(*int),
-        _ => Err(error::unexpected()),
-    }
-}
-
-fn bytes(answer: Value) -> Result<Option<Vec<u8>>> {
-    match answer {
-        Value::BulkString(bytes) => Ok(Some(bytes)),
-        Value::Nil => Ok(None),
-        _ => Err(error::unexpected()),
-    }
-}
-
-fn text(answer: Value) -> Option<String> {
-    match answer {
-        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
-        _ => None,
-    }
-}
-
-fn pair(answer: Value) -> Result<(Value, Value)> {
-    match answer {
-        Value::Array(both) => match <[Value; 2]>::try_from(both) {
-            Ok([first, second]) => Ok((first, second)),
-            Err(_) => Err(error::unexpected()),
-        },
-        _ => Err(error::unexpected()),
-    }
-}
-
-/// Reads the answer of PEXPIRETIME; `None` if nothing is there.
-fn expiry(answer: &Value) -> Result<Option<Expiry>> {
-    match int(answer)? {
-        -2 => Ok(None),
-        -1 => Ok(Some(Expiry::Never)),
-        millis => match u64::try_from(millis) {
-            Ok(millis) => Ok(Some(Deadline::from_millis(millis).into())),
-            Err(_) => Err(error::unexpected()),
-        },
-    }
+fn effect(touch: Option<Lifetime>) -> Effect {
+    if touch.is_some() { Effect::Idempotent } else { Effect::None }
 }
 
 #[async_trait]

@@ -18,6 +18,23 @@ pub(crate) fn answer(answer: Value) -> Result<Value> {
     }
 }
 
+/// Takes the error out of the answer of a script, if it is one. No script stumbles over a value of another
+/// type, so that it is the index.
+pub(crate) fn script_answer(answer: Value) -> Result<Value> {
+    match answer {
+        Value::ServerError(error) if error.code() == "WRONGTYPE" => {
+            Err(Error::new(ErrorKind::Other, FOREIGN_INDEX).with_source(shown(&error)))
+        }
+        answer => self::answer(answer),
+    }
+}
+
+/// Why a transaction was not executed, from the answers before that.
+pub(crate) fn aborted(answers: Vec<Value>) -> Error {
+    let error = answers.into_iter().find_map(|answer| self::answer(answer).err());
+    error.unwrap_or_else(unexpected)
+}
+
 pub(crate) fn is_unknown_script(answer: &Value) -> bool {
     matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
@@ -26,10 +43,7 @@ pub(crate) fn is_unknown_script(answer: &Value) -> bool {
 pub(crate) fn refused(error: &ServerError) -> Error {
     let details = error.details().unwrap_or_default();
     let (kind, message) = match error.code() {
-        "WRONGTYPE" => (
-            ErrorKind::Decode,
-            "a key of this collection holds a type that is not ours; see what wrote it, then rename or delete it",
-        ),
+        "WRONGTYPE" => return foreign_value().with_source(shown(error)),
         "OOM" => (
             ErrorKind::CapacityExceeded,
             "the server is out of memory and evicts nothing; make room, or raise maxmemory",
@@ -59,15 +73,22 @@ pub(crate) fn refused(error: &ServerError) -> Error {
     Error::new(kind, message).with_source(shown(error))
 }
 
-/// A transaction whose first part was applied and whose second was not, which leaves a value that is
-/// not listed or one that is listed and gone.
-pub(crate) fn half_applied(error: &ServerError) -> Error {
+const FOREIGN_INDEX: &str = "a key of another type is in the place of the index; see what wrote it, then rename or \
+    delete it";
+
+/// There is something in the place of a value, and it is no string.
+pub(crate) fn foreign_value() -> Error {
     Error::new(
-        ErrorKind::Other,
-        "the value was written and the index was not: a key of another type is in its place; rename or delete it",
+        ErrorKind::Decode,
+        "a key of another type is in the place of a value; see what wrote it, then rename or delete it",
     )
-    .with_outcome(Outcome::Unknown)
-    .with_source(shown(error))
+}
+
+/// The value was saved, and its id did not come into the index.
+pub(crate) fn not_listed(error: &ServerError) -> Error {
+    Error::new(ErrorKind::Other, format!("the value was saved and is not listed: {FOREIGN_INDEX}"))
+        .with_outcome(Outcome::Unknown)
+        .with_source(shown(error))
 }
 
 /// Shows what the server said, but for what it quotes: that may be a key or a value.
@@ -82,12 +103,9 @@ fn shown(error: &ServerError) -> String {
 
 /// The driver gave no answer.
 pub(crate) fn failed(error: RedisError, progress: Progress, effect: Effect) -> Error {
-    if let Some(errors) = error.clone().into_server_errors() {
-        // What stopped a transaction, rather than that it was stopped.
-        let cause = errors.iter().map(|(_, error)| error).find(|error| error.code() != "EXECABORT");
-        if let Some(cause) = cause.or(errors.first().map(|(_, error)| error)) {
-            return refused(cause);
-        }
+    // The driver's own requests while it connects, such as to authenticate.
+    if let Some([(_, error), ..]) = error.clone().into_server_errors().as_deref() {
+        return refused(error);
     }
     let connecting = progress == Progress::Waiting;
     let (kind, message) = match error.kind() {

@@ -5,6 +5,7 @@ mod command;
 mod connections;
 mod error;
 mod link;
+mod reply;
 mod script;
 mod server;
 mod store;

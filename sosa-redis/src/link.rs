@@ -12,18 +12,16 @@ use tokio::time::{Instant, sleep_until};
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Request<'a> {
     Command(&'a Cmd),
-    /// A transaction, whose answer is that of its EXEC.
-    Transaction(&'a Pipeline),
+    /// Its answer is the array of all answers.
+    Commands(&'a Pipeline),
 }
 
 impl Request<'_> {
     async fn send(self, connection: &mut impl Connection) -> RedisResult<Value> {
         match self {
             Self::Command(command) => connection.command(command).await,
-            Self::Transaction(commands) => {
-                // Skipped are the answers to MULTI and, that they are queued, to the commands.
-                let answers = connection.req_packed_commands(commands, commands.len() + 1, 1).await?;
-                Ok(answers.into_iter().next().unwrap_or_default())
+            Self::Commands(commands) => {
+                connection.req_packed_commands(commands, 0, commands.len()).await.map(Value::Array)
             }
         }
     }

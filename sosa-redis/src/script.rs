@@ -12,10 +12,13 @@ pub(crate) struct Script {
     hash: String,
 }
 
+/// Loads values together with when they expire.
+pub(crate) static LOAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/load.lua")));
+
 /// Saves on condition of a revision.
 pub(crate) static SAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/save.lua")));
 
-/// Destroys on condition of a revision.
+/// Destroys, on condition of a revision if there is one.
 pub(crate) static DESTROY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/destroy.lua")));
 
 /// Reads a page of the index.

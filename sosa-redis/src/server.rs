@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::connections::Connections;
 use crate::error;
 use crate::link::{Link, Progress, Request};
+use crate::reply;
 use crate::script::Script;
 use crate::store::Redis;
 
@@ -71,21 +72,27 @@ impl Call<'_> {
         error::answer(self.ask(Request::Command(command), effect).await?)
     }
 
-    /// Sends commands as a transaction and returns the answer to each; one may be an error.
-    pub(crate) async fn transaction(&self, commands: &redis::Pipeline, effect: Effect) -> Result<Vec<Value>> {
-        match error::answer(self.ask(Request::Transaction(commands), effect).await?)? {
-            Value::Array(answers) if answers.len() == commands.len() => Ok(answers),
-            _ => Err(error::unexpected()),
+    /// Sends two commands as a transaction and returns the answer to each; one may be an error.
+    pub(crate) async fn transaction(&self, both: [Cmd; 2], effect: Effect) -> Result<[Value; 2]> {
+        let [first, second] = both;
+        let mut commands = redis::pipe();
+        // Not by `atomic()`: the driver then reads the answers, and stumbles over an error to MULTI.
+        commands.cmd("MULTI").add_command(first).add_command(second).cmd("EXEC");
+        let mut answers = reply::values(self.ask(Request::Commands(&commands), effect).await?)?;
+        match answers.pop() {
+            Some(executed @ Value::Array(_)) => reply::array(executed),
+            // What was wrong with one of them is said before it is said that nothing is executed.
+            _ => Err(error::aborted(answers)),
         }
     }
 
     /// Runs a script by its hash. A server that does not know it gets its text, once.
     pub(crate) async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd), effect: Effect) -> Result<Value> {
-        let answer = self.ask(Request::Command(&script.by_hash(&arguments)), effect).await?;
+        let mut answer = self.ask(Request::Command(&script.by_hash(&arguments)), effect).await?;
         if error::is_unknown_script(&answer) {
-            return self.command(&script.by_text(&arguments), effect).await;
+            answer = self.ask(Request::Command(&script.by_text(&arguments)), effect).await?;
         }
-        error::answer(answer)
+        error::script_answer(answer)
     }
 
     async fn ask(&self, request: Request<'_>, effect: Effect) -> Result<Value> {

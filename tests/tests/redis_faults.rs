@@ -1,0 +1,548 @@
+//! What sosa-redis does when its server or the network fails. Each test prints what was answered and how
+//! soon: `cargo test -p sosa-tests --test redis_faults -- --nocapture`.
+
+// The figures are worth a look.
+#![allow(clippy::print_stdout)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use nix::sys::signal::Signal;
+use redis::Connection;
+use sosa::{
+    Collection, CollectionExt, Condition, DestroyOptions, Error, ErrorKind, ListOptions, LoadOptions, Outcome,
+    SaveOptions,
+};
+use sosa_redis::{Connections, RedisCollection};
+use sosa_tests::{Fault, Proxy, Redis};
+use tokio::task::JoinSet;
+
+/// How long a verb may take in these tests.
+const TIMEOUT: Duration = Duration::from_millis(400);
+
+/// What a busy machine may add.
+const SLACK: Duration = Duration::from_millis(600);
+
+const TASKS: u64 = 64;
+
+type Things = RedisCollection<u64>;
+
+fn things(url: &str) -> Things {
+    sosa_redis::connect(url, "faults").unwrap().with_timeout(TIMEOUT).collection("things")
+}
+
+fn control(server: &Redis) -> Connection {
+    redis::Client::open(server.url()).unwrap().get_connection().unwrap()
+}
+
+fn tell(control: &mut Connection, command: &str) {
+    let mut words = command.split(' ');
+    let mut command = redis::cmd(words.next().unwrap());
+    let _: redis::Value = command.arg(words.collect::<Vec<_>>()).query(control).unwrap();
+}
+
+/// 64 tasks that save new ids, load them, and count in a counter of their own, without a pause.
+struct Load {
+    name: String,
+    tasks: JoinSet<()>,
+    seen: Arc<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    stop: AtomicBool,
+    done: AtomicU64,
+    /// The ids of saves that were acknowledged.
+    saved: Mutex<Vec<String>>,
+    /// How often each kind of failure came, and the longest that one took, in milliseconds.
+    failures: Mutex<BTreeMap<String, (u64, u128)>>,
+    /// When the last verb succeeded or failed.
+    last_success: Mutex<Option<Instant>>,
+    /// By counter: how many increments were acknowledged, and of how many nobody knows.
+    counts: Mutex<BTreeMap<u64, (u64, u64)>>,
+}
+
+impl Load {
+    fn start(things: &Things) -> Self {
+        let (name, mut tasks, seen) = (sosa::new_id(), JoinSet::new(), Arc::new(Seen::default()));
+        for task in 0..TASKS {
+            tasks.spawn(run(format!("{name} {task}"), task, things.clone(), seen.clone()));
+        }
+        Self { name, tasks, seen }
+    }
+
+    /// Waits until so many more verbs have succeeded.
+    async fn progress(&self, verbs: u64) {
+        let goal = self.seen.done.load(Ordering::Relaxed) + verbs;
+        while self.seen.done.load(Ordering::Relaxed) < goal {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Returns how long it takes until a verb succeeds that began after now.
+    async fn recovery(&self) -> Duration {
+        let began = Instant::now();
+        // One of each task may have been answered before.
+        self.progress(TASKS + 1).await;
+        began.elapsed()
+    }
+
+    /// Ends it, and asserts that nothing that was acknowledged is lost.
+    async fn stop(mut self, things: &Things) -> Arc<Seen> {
+        self.seen.stop.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.unwrap();
+        }
+        let saved = self.seen.saved.lock().unwrap().clone();
+        let found = things.load_many(&saved).await.unwrap();
+        assert_eq!(found.iter().filter(|value| value.is_none()).count(), 0, "acknowledged saves are lost");
+        for (task, (acknowledged, unknown)) in &*self.seen.counts.lock().unwrap() {
+            let counted = things.load(&format!("{} {task} counter", self.name)).await.unwrap().unwrap_or_default();
+            assert!(*acknowledged <= counted, "an acknowledged increment is lost");
+            assert!(counted <= acknowledged + unknown, "an increment was made twice");
+        }
+        // What is listed is there, and what is there is listed.
+        let options = ListOptions::new().ids_only().starts_with(&*self.name);
+        let listed: BTreeSet<_> = things.stream(options).map(|item| item.unwrap().id).collect().await;
+        assert!(saved.iter().all(|id| listed.contains(id)), "a saved entry is not listed");
+        self.seen.clone()
+    }
+}
+
+impl Seen {
+    fn note<T>(&self, verb: &str, began: Instant, result: &sosa::Result<T>) {
+        match result {
+            Ok(_) => {
+                self.done.fetch_add(1, Ordering::Relaxed);
+                *self.last_success.lock().unwrap() = Some(Instant::now());
+            }
+            Err(error) => {
+                let took = began.elapsed();
+                assert!(took < TIMEOUT + SLACK, "{verb} took {took:?}: {error}");
+                let what = format!("{verb}: {:?}, {:?}", error.kind(), error.outcome());
+                let mut failures = self.failures.lock().unwrap();
+                let (count, longest) = failures.entry(what).or_default();
+                *count += 1;
+                *longest = (*longest).max(took.as_millis());
+            }
+        }
+    }
+
+    /// Prints what failed, and asserts that it is what was to be expected.
+    fn assert_failures(&self, fault: &str, expected: &[(ErrorKind, &[Outcome])]) {
+        let failures = self.failures.lock().unwrap();
+        println!("{fault}: {} verbs succeeded", self.done.load(Ordering::Relaxed));
+        for (what, (count, longest)) in &*failures {
+            println!("    {count} times {what}, within {longest} ms");
+            let is_expected = expected
+                .iter()
+                .flat_map(|(kind, outcomes)| outcomes.iter().map(move |outcome| format!("{kind:?}, {outcome:?}")))
+                .any(|expected| what.ends_with(&expected));
+            assert!(is_expected, "{fault}: {what}");
+        }
+    }
+}
+
+async fn run(name: String, task: u64, things: Things, seen: Arc<Seen>) {
+    let counter = format!("{name} counter");
+    for n in 0.. {
+        if seen.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let id = format!("{name} {n}");
+        let began = Instant::now();
+        let saved = things.save(&id, &n).await;
+        seen.note("save", began, &saved);
+        if saved.is_ok() {
+            seen.saved.lock().unwrap().push(id.clone());
+        }
+        let began = Instant::now();
+        let loaded = things.load(&id).await;
+        seen.note("load", began, &loaded);
+        match (&saved, &loaded) {
+            (Ok(()), Ok(value)) => assert_eq!(*value, Some(n), "a wrong answer"),
+            (_, Ok(value)) => assert!(value.is_none_or(|value| value == n), "a wrong answer"),
+            (_, Err(error)) => assert_eq!(error.outcome(), Outcome::NotApplied, "a load applies nothing"),
+        }
+        let began = Instant::now();
+        let counted = things.update(&counter, |count| Some(count.unwrap_or(0) + 1)).await;
+        // It makes two requests, so it may take twice the time.
+        seen.note("update", began.max(Instant::now() - TIMEOUT), &counted);
+        let mut counts = seen.counts.lock().unwrap();
+        let (acknowledged, unknown) = counts.entry(task).or_default();
+        match counted {
+            Ok(_) => *acknowledged += 1,
+            Err(error) if error.outcome() == Outcome::Unknown => *unknown += 1,
+            Err(_) => {}
+        }
+    }
+}
+
+const NOT_APPLIED: &[Outcome] = &[Outcome::NotApplied];
+const EITHER: &[Outcome] = &[Outcome::NotApplied, Outcome::Unknown];
+
+/// Killed and started again, with all that it acknowledged on the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed() {
+    let mut server = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let client = redis::Client::open(server.url()).unwrap();
+    let pool = deadpool_redis::Config::from_url(server.url()).create_pool(Some(deadpool_redis::Runtime::Tokio1));
+    let manager = redis::aio::ConnectionManager::new(client.clone()).await.unwrap();
+    let clients: [(&str, Connections); 3] =
+        [("Client", client.into()), ("Pool", pool.unwrap().into()), ("ConnectionManager", manager.into())];
+    for (client, connections) in clients {
+        let things = sosa_redis::new(connections, "faults").with_timeout(TIMEOUT).collection("things");
+        let load = Load::start(&things);
+        for _ in 0..2 {
+            load.progress(1000).await;
+            server.kill();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            server.restart();
+            let recovery = load.recovery().await;
+            println!("{client}: serving again {recovery:?} after the server's return");
+            assert!(recovery < Duration::from_secs(1), "{client}: serving again only after {recovery:?}");
+        }
+        let seen = load.stop(&things).await;
+        // While a manager waits between its attempts, so does a verb.
+        let expected = [(ErrorKind::Unavailable, EITHER), (ErrorKind::Timeout, EITHER)];
+        let expected = if client == "ConnectionManager" { &expected[..] } else { &expected[..1] };
+        seen.assert_failures(&format!("{client}: kill -9 and a restart, twice"), expected);
+    }
+}
+
+/// It answers nobody for a while, in three ways.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stands_still() {
+    let server = Redis::start(&[]);
+    let things = things(&server.url());
+    let late = [(ErrorKind::Timeout, EITHER), (ErrorKind::Unavailable, EITHER)];
+
+    let load = Load::start(&things);
+    load.progress(1000).await;
+    tell(&mut control(&server), "CLIENT PAUSE 900 ALL");
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    let recovery = load.recovery().await;
+    assert!(recovery < Duration::from_secs(1), "serving again only after {recovery:?}");
+    load.stop(&things).await.assert_failures("CLIENT PAUSE for 0.9 s", &late);
+
+    let load = Load::start(&things);
+    load.progress(1000).await;
+    server.signal(Signal::SIGSTOP);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    server.signal(Signal::SIGCONT);
+    let recovery = load.recovery().await;
+    assert!(recovery < Duration::from_secs(1), "serving again only after {recovery:?}");
+    load.stop(&things).await.assert_failures("SIGSTOP for 1.5 s", &late);
+
+    let load = Load::start(&things);
+    load.progress(1000).await;
+    let mut busy = control(&server);
+    let script = "local start = redis.call('TIME')[1] while redis.call('TIME')[1] - start < 2 do end";
+    let blocked = std::thread::spawn(move || redis::cmd("EVAL").arg(script).arg(0).query::<()>(&mut busy));
+    blocked.join().unwrap().unwrap();
+    let recovery = load.recovery().await;
+    assert!(recovery < Duration::from_secs(1), "serving again only after {recovery:?}");
+    load.stop(&things).await.assert_failures("a script for 1 to 2 s", &late);
+}
+
+/// The network cuts connections between request and answer, swallows answers, or is slow.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_fails() {
+    let server = Redis::start(&[]);
+    let proxy = Proxy::start(server.address()).await;
+    let things = things(&proxy.url());
+    let cut = [(ErrorKind::Unavailable, EITHER), (ErrorKind::Timeout, EITHER)];
+
+    let load = Load::start(&things);
+    load.progress(500).await;
+    proxy.set(Fault::Cut(10));
+    load.progress(5000).await;
+    proxy.set(Fault::None);
+    let recovery = load.recovery().await;
+    assert!(recovery < Duration::from_secs(1), "serving again only after {recovery:?}");
+    let seen = load.stop(&things).await;
+    seen.assert_failures("one answer in ten cut off", &cut);
+    let unknown: u64 = seen.counts.lock().unwrap().values().map(|(_, unknown)| unknown).sum();
+    let acknowledged: u64 = seen.counts.lock().unwrap().values().map(|(acknowledged, _)| acknowledged).sum();
+    println!("    {acknowledged} increments acknowledged, {unknown} unknown");
+    assert!(unknown > 0, "nothing was cut");
+
+    let load = Load::start(&things);
+    load.progress(500).await;
+    proxy.set(Fault::Swallow);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    proxy.set(Fault::None);
+    // Nothing tells that the connection is dead but that nobody is answered.
+    let recovery = load.recovery().await;
+    assert!(recovery < TIMEOUT + SLACK, "serving again only after {recovery:?}");
+    load.stop(&things).await.assert_failures("connections that swallow all answers", &cut);
+
+    let load = Load::start(&things);
+    load.progress(500).await;
+    proxy.set(Fault::Delay(TIMEOUT / 8));
+    load.progress(500).await;
+    let failures = load.seen.failures.lock().unwrap().len();
+    assert_eq!(failures, 0, "slow is no failure");
+    proxy.set(Fault::Delay(TIMEOUT * 2));
+    tokio::time::sleep(TIMEOUT * 4).await;
+    proxy.set(Fault::None);
+    let recovery = load.recovery().await;
+    assert!(recovery < TIMEOUT * 2 + SLACK, "serving again only after {recovery:?}");
+    load.stop(&things).await.assert_failures("answers that come after the timeout", &cut);
+
+    let load = Load::start(&things);
+    load.progress(500).await;
+    proxy.set(Fault::Garbage);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    proxy.set(Fault::None);
+    let recovery = load.recovery().await;
+    assert!(recovery < Duration::from_secs(1), "serving again only after {recovery:?}");
+    load.stop(&things).await.assert_failures("answers that are garbage", &cut);
+}
+
+/// Asserts what a verb answered, and prints it.
+#[track_caller]
+fn assert_refused<T>(what: &str, result: sosa::Result<T>, kind: ErrorKind, outcome: Outcome, says: &str) -> Error {
+    let error = result.err().unwrap_or_else(|| panic!("{what}: it succeeded"));
+    println!("{what}: {:?}, {error}", error.kind());
+    assert_eq!((error.kind(), error.outcome()), (kind, outcome), "{what}: {error:?}");
+    assert!(error.to_string().contains(says), "{what}: {error}");
+    error
+}
+
+async fn revision(things: &Things, id: &str) -> sosa::Revision {
+    things.load_with(id, LoadOptions::new()).await.unwrap().unwrap().revision
+}
+
+#[tokio::test]
+async fn a_server_that_is_full() {
+    let server = Redis::start(&[]);
+    let (things, mut control) = (things(&server.url()), control(&server));
+    things.save("a", &1).await.unwrap();
+    let read = revision(&things, "a").await;
+    tell(&mut control, "CONFIG SET maxmemory 1");
+    for options in [Condition::Always, Condition::Absent, Condition::Present, Condition::Revision(read)] {
+        for things in [things.clone(), things.clone().unindexed()] {
+            let id = if options == Condition::Absent { "b" } else { "a" };
+            let saved = things.save_with(id, &2, options.into()).await;
+            assert_refused("maxmemory", saved, ErrorKind::CapacityExceeded, Outcome::NotApplied, "maxmemory");
+        }
+    }
+    // What needs no memory works, and nothing has changed.
+    assert_eq!(things.load("a").await.unwrap(), Some(1));
+    for options in [LoadOptions::new().with_expiry(), LoadOptions::new().touch(TIMEOUT).with_expiry()] {
+        assert_eq!(things.load_with("a", options).await.unwrap().unwrap().value, 1);
+    }
+    assert_eq!(things.list_with(ListOptions::new().with_expiry()).await.unwrap().items.len(), 1);
+    assert_eq!(things.load("b").await.unwrap(), None);
+    assert!(things.list().await.unwrap().ids().eq(["a"]));
+    assert!(things.destroy("a").await.unwrap());
+    tell(&mut control, "CONFIG SET maxmemory 0");
+    things.save("a", &3).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_replica_that_only_reads() {
+    let primary = Redis::start(&[]);
+    let address = primary.address();
+    things(&primary.url()).save("a", &1).await.unwrap();
+    let replica = Redis::start(&["--replicaof", "127.0.0.1", &address.port().to_string()]);
+    let things = things(&replica.url());
+    while things.load("a").await.is_ok_and(|value| value.is_none()) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let read = revision(&things, "a").await;
+    let refused = |what, result: sosa::Result<()>| {
+        assert_refused(what, result, ErrorKind::Unavailable, Outcome::NotApplied, "primary");
+    };
+    refused("save to a replica", things.save("b", &2).await);
+    refused("save, unindexed", things.clone().unindexed().save("b", &2).await);
+    let options = SaveOptions::new().condition(Condition::Revision(read));
+    refused("save on condition", things.save_with("a", &2, options).await.map(drop));
+    refused("destroy", things.destroy("a").await.map(drop));
+    refused("destroy on condition", things.destroy_with("a", DestroyOptions::new().revision(read)).await.map(drop));
+    refused("touch", things.load_with("a", LoadOptions::new().touch(TIMEOUT)).await.map(drop));
+    assert_eq!(things.load("a").await.unwrap(), Some(1));
+    // An id whose value is gone is not listed, though it cannot be removed there.
+    tell(&mut control(&primary), "DEL faults:things:a");
+    while things.load("a").await.unwrap().is_some() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(things.list().await.unwrap().items.len(), 0);
+}
+
+#[tokio::test]
+async fn keys_of_another_type_in_our_place() {
+    let server = Redis::start(&[]);
+    let (things, mut control) = (things(&server.url()), control(&server));
+    for (n, id) in ["a", "b", "c"].into_iter().enumerate() {
+        things.save(id, &(n as u64)).await.unwrap();
+    }
+    let read = revision(&things, "b").await;
+    tell(&mut control, "DEL faults:things:b");
+    tell(&mut control, "RPUSH faults:things:b sesame");
+    let decode = |what, result: sosa::Result<()>| {
+        let error = assert_refused(what, result, ErrorKind::Decode, Outcome::NotApplied, "rename or delete");
+        assert!(!format!("{error:?}").contains("sesame"));
+    };
+    decode("load of a list", things.load("b").await.map(drop));
+    decode("load with a touch", things.load_with("b", LoadOptions::new().touch(TIMEOUT)).await.map(drop));
+    decode("load with its expiry", things.load_with("b", LoadOptions::new().with_expiry()).await.map(drop));
+    let stale = things.save_with("b", &2, Condition::Revision(read).into()).await;
+    assert!(stale.unwrap_err().is_conflict());
+    assert!(things.save_with("b", &2, Condition::Absent.into()).await.unwrap_err().is_conflict());
+    assert!(things.destroy_with("b", DestroyOptions::new().revision(read)).await.unwrap_err().is_conflict());
+    for options in [ListOptions::new(), ListOptions::new().with_expiry()] {
+        let page = things.list_with(options).await.unwrap();
+        assert!(page.ids().eq(["a", "b", "c"]));
+        assert_eq!(page.values().collect::<Vec<_>>(), [&0, &2]);
+        decode("listed", page.into_pairs().map(drop));
+    }
+    things.save("b", &7).await.unwrap();
+    assert_eq!(things.load("b").await.unwrap(), Some(7));
+
+    // In the place of the index.
+    let read = revision(&things, "a").await;
+    tell(&mut control, "DEL faults:things");
+    tell(&mut control, "SET faults:things sesame");
+    let index = |what, result: sosa::Result<()>, kind, outcome| {
+        let error = assert_refused(what, result, kind, outcome, "rename or delete");
+        assert!(!format!("{error:?}").contains("sesame"));
+    };
+    index("save without its index", things.save("d", &4).await, ErrorKind::Other, Outcome::Unknown);
+    index("destroy without its index", things.destroy("c").await.map(drop), ErrorKind::Other, Outcome::NotApplied);
+    let options = SaveOptions::new().condition(Condition::Revision(read));
+    let saved = things.save_with("a", &9, options).await.map(drop);
+    index("save on condition without its index", saved, ErrorKind::Other, Outcome::NotApplied);
+    let destroyed = things.destroy_with("a", DestroyOptions::new().revision(read)).await.map(drop);
+    index("destroy on condition without its index", destroyed, ErrorKind::Other, Outcome::NotApplied);
+    index("list without its index", things.list().await.map(drop), ErrorKind::Other, Outcome::NotApplied);
+    assert_eq!(things.load("a").await.unwrap(), Some(0));
+    assert!(things.clone().unindexed().destroy("a").await.unwrap());
+}
+
+/// Scripts that the server forgets are sent again, whoever is at it.
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_that_are_flushed() {
+    let server = Redis::start(&[]);
+    let things = things(&server.url());
+    let load = Load::start(&things);
+    let mut control = control(&server);
+    for _ in 0..20 {
+        load.progress(200).await;
+        tell(&mut control, "SCRIPT FLUSH SYNC");
+    }
+    let seen = load.stop(&things).await;
+    seen.assert_failures("SCRIPT FLUSH, twenty times", &[]);
+    assert_eq!(things.stream(ListOptions::new()).count().await, seen.saved.lock().unwrap().len() + TASKS as usize);
+}
+
+#[tokio::test]
+async fn a_wrong_password() {
+    let server = Redis::start(&["--requirepass", "sesame"]);
+    let address = server.address();
+    for user in ["", ":open", "ada:sesame", "sesame:sesame"] {
+        for parameters in ["", "?protocol=resp3"] {
+            let at = if user.is_empty() { "" } else { "@" };
+            let things = things(&format!("redis://{user}{at}{address}/{parameters}"));
+            let error = assert_refused(
+                "a wrong password",
+                things.save("a", &1).await,
+                ErrorKind::PermissionDenied,
+                Outcome::NotApplied,
+                "user or password",
+            );
+            assert!(!format!("{error:?}").contains("sesame"), "{error:?}");
+        }
+    }
+    things(&format!("redis://:sesame@{address}/")).save("a", &1).await.unwrap();
+}
+
+/// A user who may do what the documentation says, and nothing else.
+#[tokio::test]
+async fn a_user_with_few_rights() {
+    let server = Redis::start(&[]);
+    let readme = include_str!("../../sosa-redis/README.md");
+    let line = readme.lines().find(|line| line.starts_with("ACL SETUSER")).unwrap();
+    tell(&mut control(&server), &line.replace("PASSWORD", "sesame"));
+    let store = sosa_redis::connect(&format!("redis://myapp:sesame@{}/", server.address()), "myapp").unwrap();
+    let things: Things = store.collection("things");
+    for _ in 0..2 {
+        for n in 0..100 {
+            things.save_with(&n.to_string(), &n, sosa::Expiry::After(TIMEOUT).into()).await.unwrap();
+        }
+        things.update("7", |value| value.map(|value| value + 1)).await.unwrap();
+        things.take("8").await.unwrap().unwrap();
+        things.destroy("9").await.unwrap();
+        things.load_with("7", LoadOptions::new().touch(TIMEOUT).with_expiry()).await.unwrap();
+        assert_eq!(things.list_with(ListOptions::new().with_expiry()).await.unwrap().items.len(), 98);
+        assert_eq!(things.list_with(ListOptions::new().ids_only()).await.unwrap().items.len(), 98);
+        things.purge().await.unwrap();
+        // Once more with scripts that are new to the server.
+        tell(&mut control(&server), "SCRIPT FLUSH");
+    }
+    let others: Things = store.with_prefix("others").collection("things");
+    let denied = |what, result: sosa::Result<()>| {
+        assert_refused(what, result, ErrorKind::PermissionDenied, Outcome::NotApplied, "ACL");
+    };
+    denied("save elsewhere", others.save("a", &1).await);
+    denied("load elsewhere", others.load("a").await.map(drop));
+    denied("list elsewhere", others.list().await.map(drop));
+    denied("take elsewhere", others.destroy_with("a", DestroyOptions::new().revision(1.into())).await.map(drop));
+}
+
+#[tokio::test]
+async fn a_server_with_too_many_clients() {
+    let server = Redis::start(&[]);
+    let early = things(&server.url());
+    early.save("a", &1).await.unwrap();
+    let mut control = control(&server);
+    tell(&mut control, "CONFIG SET maxclients 2");
+    for parameters in ["", "?protocol=resp3", "3"] {
+        let late = things(&format!("{}{parameters}", server.url()));
+        let saved = late.save("b", &2).await;
+        assert_refused("maxclients", saved, ErrorKind::Unavailable, Outcome::NotApplied, "maxclients");
+        // Who was there before goes on.
+        assert_eq!(early.load("a").await.unwrap(), Some(1));
+    }
+    let late = things(&server.url());
+    late.load("a").await.unwrap_err();
+    tell(&mut control, "CONFIG SET maxclients 100");
+    assert_eq!(late.load("a").await.unwrap(), Some(1));
+}
+
+/// Nothing is there at all: it fails at once, and quickly.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_not_there() {
+    let mut server = Redis::start(&[]);
+    let things = things(&server.url());
+    server.kill();
+    let load = Load::start(&things);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    server.restart();
+    let recovery = load.recovery().await;
+    assert!(recovery < Duration::from_secs(1), "serving again only after {recovery:?}");
+    let seen = load.stop(&things).await;
+    seen.assert_failures("nothing listens for 0.7 s", &[(ErrorKind::Unavailable, NOT_APPLIED)]);
+}
+
+/// A connection that was closed while nobody used it costs a load nothing, and a save an error at most.
+#[tokio::test]
+async fn a_connection_that_was_closed_meanwhile() {
+    let server = Redis::start(&[]);
+    let things = things(&server.url());
+    things.save("a", &1).await.unwrap();
+    let mut control = control(&server);
+    for _ in 0..20 {
+        tell(&mut control, "CLIENT KILL TYPE normal SKIPME yes");
+        assert_eq!(things.load("a").await.unwrap(), Some(1));
+        tell(&mut control, "CLIENT KILL TYPE normal SKIPME yes");
+        let touch = LoadOptions::new().touch(Duration::from_secs(60));
+        assert_eq!(things.load_with("a", touch).await.unwrap().unwrap().value, 1);
+        tell(&mut control, "CLIENT KILL TYPE normal SKIPME yes");
+        assert!(things.list().await.unwrap().ids().eq(["a"]));
+    }
+}
