@@ -99,9 +99,10 @@ impl Load {
         let saved = self.seen.saved.lock().unwrap().clone();
         let found = things.load_many(&saved).await.unwrap();
         assert_eq!(found.iter().filter(|value| value.is_none()).count(), 0, "acknowledged saves are lost");
-        for (task, (acknowledged, unknown)) in &*self.seen.counts.lock().unwrap() {
+        let counts = self.seen.counts.lock().unwrap().clone();
+        for (task, (acknowledged, unknown)) in counts {
             let counted = things.load(&format!("{} {task} counter", self.name)).await.unwrap().unwrap_or_default();
-            assert!(*acknowledged <= counted, "an acknowledged increment is lost");
+            assert!(acknowledged <= counted, "an acknowledged increment is lost");
             assert!(counted <= acknowledged + unknown, "an increment was made twice");
         }
         // What is listed is there, and what is there is listed.
