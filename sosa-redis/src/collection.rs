@@ -324,12 +324,12 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
         // That it drops ids which have expired changes nothing that anybody sees.
         let [last, ids] = reply::array(call.script(&script::PAGE, arguments, Effect::None).await?)?;
         let next = reply::text(last)?.map(Cursor::after);
-        let ids = reply::values(ids)?.into_iter().filter_map(|id| reply::text(id).transpose());
-        let ids = ids.collect::<Result<Vec<String>>>()?;
+        let ids = reply::values(ids)?.into_iter().map(reply::text).collect::<Result<Vec<_>>>()?;
+        // What nobody could have saved here is no id, and there for another reason.
+        let keys = ids.iter().flatten().filter_map(|id| self.keyspace.key(id).ok()).collect::<Vec<_>>();
         if options.ids_only {
-            return Ok(Page::new(ids.into_iter().map(Item::id_only).collect(), next));
+            return Ok(Page::new(keys.iter().map(|key| Item::id_only(key.id())).collect(), next));
         }
-        let keys = ids.iter().map(|id| self.keyspace.key(id)).collect::<Result<Vec<_>>>()?;
         let read = match options.with_expiry {
             _ if keys.is_empty() => Vec::new(),
             true => self.read_with_expiry(&call, &keys, None).await?,
