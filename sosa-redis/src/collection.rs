@@ -8,8 +8,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use redis::{Cmd, Value};
 use sosa::{
-    Clock, Codec, Collection, Condition, Cursor, DestroyOptions, Entry, Error, Expiry, Item, Json, Key, Keyspace,
-    ListOptions, LoadOptions, Model, Operation, Page, Result, Revision, SaveOptions,
+    Clock, Codec, Collection, Condition, DestroyOptions, Entry, Error, Expiry, Item, Json, Key, Keyspace, ListOptions,
+    LoadOptions, Model, Operation, Page, Result, Revision, SaveOptions,
 };
 
 use crate::command::{Existing, KeyArgument, Lifetime, Stretch, on_key};
@@ -23,7 +23,7 @@ const MAX_PAGE: usize = 1000;
 
 /// Of how many new ids one is followed by a sweep, and how many ids a sweep looks at: two for each new id.
 /// A dead id waits for half a round of the sweep, on average, while one new id comes for each that
-/// dies; so about a quarter of the index is dead, and it is 4/3 of what lives.
+/// dies; so a quarter of the index is dead, or somewhat more where the pace changes.
 const SWEEP_ONE_IN: u8 = 16;
 const SWEEP_IDS: usize = 32;
 
@@ -199,10 +199,13 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
     }
 
     async fn load_by(&self, call: &Call<'_>, key: &Key<'_>, options: LoadOptions) -> Result<Option<Entry<T>>> {
-        let now = || Clock::system().now_millis();
         let touch = match options.touch {
             None => None,
-            Some(touch) => options.touch_deadline(now())?.map(|_| Lifetime::of(Expiry::After(touch), now())),
+            Some(touch) => {
+                let now = Clock::system().now_millis();
+                options.touch_deadline(now)?;
+                Some(Lifetime::of(Expiry::After(touch), now))
+            }
         };
         let stored = if options.with_expiry {
             let read = Box::pin(self.read_with_expiry(call, slice::from_ref(key), touch)).await?;
@@ -230,13 +233,15 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
         let encoded = self.codec.encode(&key, value)?;
         let lifetime = Lifetime::of(options.expiry, Clock::system().now_millis());
         let call = self.server.call();
+        let existing = Existing::of(options.condition, lifetime).ok_or_else(Error::conflict)?;
         let added = match options.condition {
             // Boxed, here and below, so that what is seldom makes nobody else's future large.
-            Condition::Revision(read) => Box::pin(self.save_over(&call, &key, &encoded, lifetime, read)).await?,
-            condition => {
-                let existing = Existing::of(condition, lifetime).ok_or_else(Error::conflict)?;
-                self.set(&call, &key, &encoded, lifetime, existing).await?
+            Condition::Revision(read) => Box::pin(self.replace(&call, &key, &encoded, lifetime, Some(read))).await?,
+            // What is not there must not come into the index either.
+            _ if existing == Existing::Yes && self.indexed => {
+                Box::pin(self.replace(&call, &key, &encoded, lifetime, None)).await?
             }
+            _ => self.set(&call, &key, &encoded, lifetime, existing).await?,
         };
         if let Some(index) = self.index().filter(|_| added && fastrand::u8(..SWEEP_ONE_IN) == 0) {
             Box::pin(self.sweep(&call, index)).await;
@@ -262,12 +267,7 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
             return Ok(false);
         };
         let mut add = redis::cmd("ZADD");
-        add.arg(index);
-        // What must be there is in the index already; if it is not there, its id must not come in.
-        if existing == Existing::Yes {
-            existing.append(&mut add);
-        }
-        add.arg(0).arg(key.id());
+        add.arg(index).arg(0).arg(key.id());
         let [set, added] = call.transaction([set, add], Effect::Once).await?;
         reply::set(&error::answer(set)?)?;
         match added {
@@ -276,18 +276,19 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
         }
     }
 
-    /// Saves over the state that was read, and returns whether the id is new in the index.
-    async fn save_over(
+    /// Saves over what is there, if it is in the state that was read, and returns whether the id is new in
+    /// the index.
+    async fn replace(
         &self,
         call: &Call<'_>,
         key: &Key<'_>,
         encoded: &[u8],
         lifetime: Lifetime,
-        read: Revision,
+        read: Option<Revision>,
     ) -> Result<bool> {
         let arguments = |command: &mut Cmd| {
             self.script_keys(key, command);
-            command.arg(read.to_string()).arg(encoded).arg(key.id());
+            command.arg(read.map_or_else(|| "*".to_owned(), |read| read.to_string())).arg(encoded).arg(key.id());
             lifetime.for_set(command);
         };
         Ok(reply::int_or_conflict(&call.script(&script::SAVE, arguments, Effect::Once).await?)? == 1)
@@ -323,10 +324,9 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
         };
         // That it drops ids which have expired changes nothing that anybody sees.
         let [last, ids] = reply::array(call.script(&script::PAGE, arguments, Effect::None).await?)?;
-        let next = reply::text(last)?.map(Cursor::after);
-        let ids = reply::values(ids)?.into_iter().map(reply::text).collect::<Result<Vec<_>>>()?;
-        // What nobody could have saved here is no id, and there for another reason.
-        let keys = ids.iter().flatten().filter_map(|id| self.keyspace.key(id).ok()).collect::<Vec<_>>();
+        let (next, ids) = (reply::cursor(last)?, reply::ids(ids)?);
+        // Nor is this an id that somebody saved here.
+        let keys = ids.iter().filter_map(|id| self.keyspace.key(id).ok()).collect::<Vec<_>>();
         if options.ids_only {
             return Ok(Page::new(keys.iter().map(|key| Item::id_only(key.id())).collect(), next));
         }

@@ -55,13 +55,15 @@ impl Lifetime {
         };
     }
 
-    /// Appends the options that GETEX takes.
+    /// Appends the options that GETEX takes, to which no option means that the deadline stays.
     pub(crate) fn for_getex(self, command: &mut Cmd) {
         match self {
-            Self::Never | Self::Keep => command.arg("PERSIST"),
-            Self::For(millis) => command.arg("PX").arg(millis),
-            Self::Until(millis) => command.arg("PXAT").arg(millis),
-        };
+            Self::Never => {
+                command.arg("PERSIST");
+            }
+            Self::Keep => {}
+            _ => self.for_set(command),
+        }
     }
 }
 
@@ -87,7 +89,7 @@ impl Existing {
         }
     }
 
-    /// Appends it to SET or ZADD, if it is asked.
+    /// Appends it to SET, if it is asked.
     pub(crate) fn append(self, command: &mut Cmd) {
         match self {
             Self::Any => command,

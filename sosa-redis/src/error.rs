@@ -18,21 +18,37 @@ pub(crate) fn answer(answer: Value) -> Result<Value> {
     }
 }
 
-/// Takes the error out of the answer of a script, if it is one. No script stumbles over a value of another
-/// type, so that it is the index.
-pub(crate) fn script_answer(answer: Value) -> Result<Value> {
-    match answer {
-        Value::ServerError(error) if error.code() == "WRONGTYPE" => {
-            Err(Error::new(ErrorKind::Other, FOREIGN_INDEX).with_source(shown(&error)))
+/// Takes the error out of the answer of a script, if it is one.
+pub(crate) fn script_answer(answer: Value, effect: Effect) -> Result<Value> {
+    let Value::ServerError(error) = &answer else { return Ok(answer) };
+    Err(match error.code() {
+        // No script stumbles over a value of another type, so that it is the index, which comes first.
+        "WRONGTYPE" => Error::new(ErrorKind::Other, FOREIGN_INDEX).with_source(shown(error)),
+        // Of a command in it, and those before that are done.
+        "ERR" if error.details().is_some_and(|details| details.contains("user executing the script")) => {
+            let outcome = outcome(Progress::Sent(0), effect);
+            Error::new(ErrorKind::PermissionDenied, NOT_PERMITTED).with_outcome(outcome).with_source(shown(error))
         }
-        answer => self::answer(answer),
-    }
+        _ => refused(error),
+    })
 }
 
-/// Why a transaction was not executed, from the answers before that.
-pub(crate) fn aborted(answers: Vec<Value>) -> Error {
-    let error = answers.into_iter().find_map(|answer| self::answer(answer).err());
-    error.unwrap_or_else(unexpected)
+/// Why a transaction of two commands was not executed, by the answers to MULTI, to the two, and to EXEC.
+pub(crate) fn not_executed(answers: &[Value; 4]) -> Error {
+    let errors = answers.each_ref().map(|answer| match answer {
+        Value::ServerError(error) => Some(error),
+        _ => None,
+    });
+    // What was wrong with a command says more than that nothing is executed.
+    let error = match errors {
+        [Some(cause), ..] | [_, Some(cause), ..] | [_, _, Some(cause), _] | [.., Some(cause)] => refused(cause),
+        _ => return unexpected(),
+    };
+    match errors {
+        // Without MULTI each of the two stood for itself.
+        [Some(_), None, ..] | [Some(_), _, None, _] => error.with_outcome(Outcome::Unknown),
+        _ => error,
+    }
 }
 
 pub(crate) fn is_unknown_script(answer: &Value) -> bool {
@@ -42,7 +58,12 @@ pub(crate) fn is_unknown_script(answer: &Value) -> bool {
 /// The server was asked and says no. Nothing was applied.
 pub(crate) fn refused(error: &ServerError) -> Error {
     let details = error.details().unwrap_or_default();
-    let (kind, message) = match error.code() {
+    let code = match error.code() {
+        // It names its reason behind: "Transaction discarded because of: NOREPLICAS Not enough …".
+        "EXECABORT" => details.split("because of: ").nth(1).and_then(|cause| cause.split(' ').next()),
+        _ => None,
+    };
+    let (kind, message) = match code.unwrap_or(error.code()) {
         "WRONGTYPE" => return foreign_value().with_source(shown(error)),
         "OOM" => (
             ErrorKind::CapacityExceeded,
@@ -57,10 +78,7 @@ pub(crate) fn refused(error: &ServerError) -> Error {
         "MASTERDOWN" => (ErrorKind::Unavailable, "the server is a replica that has lost its primary"),
         "BUSY" => (ErrorKind::Unavailable, "a script keeps the server busy; see SCRIPT KILL"),
         "CLUSTERDOWN" | "TRYAGAIN" => (ErrorKind::Unavailable, "the cluster does not serve this key now"),
-        "NOPERM" => (
-            ErrorKind::PermissionDenied,
-            "the server does not let this user do that; sosa-redis's documentation has the ACL line",
-        ),
+        "NOPERM" => (ErrorKind::PermissionDenied, NOT_PERMITTED),
         "NOAUTH" | "WRONGPASS" => (ErrorKind::PermissionDenied, "the server wants another user or password"),
         "ERR" if details.contains("max number of clients") => {
             (ErrorKind::Unavailable, "the server has all the clients that it takes; raise maxclients")
@@ -72,6 +90,8 @@ pub(crate) fn refused(error: &ServerError) -> Error {
     };
     Error::new(kind, message).with_source(shown(error))
 }
+
+const NOT_PERMITTED: &str = "the server does not let this user do that; sosa-redis's documentation has the ACL line";
 
 const FOREIGN_INDEX: &str = "a key of another type is in the place of the index; see what wrote it, then rename or \
     delete it";
@@ -112,6 +132,10 @@ pub(crate) fn failed(error: RedisError, progress: Progress, effect: Effect) -> E
         redis::ErrorKind::AuthenticationFailed => {
             (ErrorKind::PermissionDenied, "the server wants another user or password")
         }
+        redis::ErrorKind::Server(_) if connecting => (
+            ErrorKind::PermissionDenied,
+            "the server refuses this database; check its number, and that the user may SELECT",
+        ),
         redis::ErrorKind::RESP3NotSupported => {
             (ErrorKind::Unsupported, "the server does not speak RESP3; use Redis 7.0 or later")
         }
@@ -149,6 +173,11 @@ fn outcome(progress: Progress, effect: Effect) -> Outcome {
         (Progress::Waiting, _) | (_, Effect::None) => Outcome::NotApplied,
         _ => Outcome::Unknown,
     }
+}
+
+/// The index holds what is no id, and a page cannot go on behind it.
+pub(crate) fn foreign_id() -> Error {
+    Error::new(ErrorKind::Other, "the index holds ids that are no text; see what wrote them, and remove them")
 }
 
 /// An answer of another kind than the command has.

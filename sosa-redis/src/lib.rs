@@ -8,6 +8,7 @@ mod link;
 mod reply;
 mod script;
 mod server;
+mod shared;
 mod store;
 
 pub use collection::RedisCollection;

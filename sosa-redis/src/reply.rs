@@ -1,7 +1,7 @@
 //! What the server's answers say.
 
 use redis::Value;
-use sosa::{Deadline, Error, Expiry, Result};
+use sosa::{Cursor, Deadline, Error, Expiry, Result};
 
 use crate::error;
 
@@ -48,9 +48,16 @@ pub(crate) fn bytes(answer: Value) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Returns an id; `None` for nil, and for bytes that nobody saved here, since they are no text.
-pub(crate) fn text(answer: Value) -> Result<Option<String>> {
-    Ok(bytes(answer)?.and_then(|bytes| String::from_utf8(bytes).ok()))
+/// Returns the id behind which a listing goes on, if it does.
+pub(crate) fn cursor(answer: Value) -> Result<Option<Cursor>> {
+    let last = bytes(answer)?.map(String::from_utf8).transpose().map_err(|_| error::foreign_id())?;
+    Ok(last.map(Cursor::after))
+}
+
+/// Returns ids, but for what is no text, which nobody saved here.
+pub(crate) fn ids(answer: Value) -> Result<Vec<String>> {
+    let ids = values(answer)?.into_iter().map(bytes).collect::<Result<Vec<_>>>()?;
+    Ok(ids.into_iter().flatten().filter_map(|id| String::from_utf8(id).ok()).collect())
 }
 
 /// Checks that SET did it; a conflict if its condition was not met.

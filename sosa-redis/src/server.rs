@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::{Cmd, Value};
-use sosa::Result;
+use sosa::{Outcome, Result};
 use tokio::time::{Instant, timeout_at};
 
 use crate::connections::Connections;
@@ -41,7 +41,9 @@ impl Server {
 
     /// Begins a call, which ends in time whatever it asks.
     pub(crate) fn call(&self) -> Call<'_> {
-        Call { link: self.link(), deadline: Instant::now() + self.timeout, timeout: self.timeout }
+        let (link, now) = (self.link(), Instant::now());
+        let deadline = now.checked_add(self.timeout).unwrap_or(now + FOR_EVER);
+        Call { link, answers: link.answers(), deadline, timeout: self.timeout }
     }
 
     fn link(&self) -> &Link {
@@ -56,12 +58,17 @@ impl Server {
     }
 }
 
+/// A deadline that no clock reaches, and none overflows with.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// How many calls in a row take one connection.
 const TOGETHER: usize = 32;
 
 /// One verb's requests.
 pub(crate) struct Call<'a> {
     link: &'a Link,
+    /// How many answers had come in on it before.
+    answers: u64,
     deadline: Instant,
     timeout: Duration,
 }
@@ -78,11 +85,11 @@ impl Call<'_> {
         let mut commands = redis::pipe();
         // Not by `atomic()`: the driver then reads the answers, and stumbles over an error to MULTI.
         commands.cmd("MULTI").add_command(first).add_command(second).cmd("EXEC");
-        let mut answers = reply::values(self.ask(Request::Commands(&commands), effect).await?)?;
-        match answers.pop() {
-            Some(executed @ Value::Array(_)) => reply::array(executed),
-            // What was wrong with one of them is said before it is said that nothing is executed.
-            _ => Err(error::aborted(answers)),
+        let answers = self.ask(Request::Commands(&commands), effect).await?;
+        let [begun, first, second, executed] = reply::array(answers)?;
+        match executed {
+            Value::Array(_) => reply::array(executed),
+            _ => Err(error::not_executed(&[begun, first, second, executed])),
         }
     }
 
@@ -92,25 +99,35 @@ impl Call<'_> {
         if error::is_unknown_script(&answer) {
             answer = self.ask(Request::Command(&script.by_text(&arguments)), effect).await?;
         }
-        error::script_answer(answer)
+        error::script_answer(answer, effect)
     }
 
     async fn ask(&self, request: Request<'_>, effect: Effect) -> Result<Value> {
-        let mut again = effect != Effect::Once;
+        let mut again = false;
         loop {
-            let (mut progress, answers) = (Progress::Waiting, self.link.answers());
-            match timeout_at(self.deadline, self.link.ask(request, &mut progress)).await {
-                Ok(Ok(answer)) => return Ok(answer),
+            let mut progress = Progress::Waiting;
+            let result = match timeout_at(self.deadline, self.link.ask(request, &mut progress)).await {
                 // The connection was closed, perhaps long ago: only who uses it finds out.
-                Ok(Err(error)) if again && progress != Progress::Waiting && error.is_connection_dropped() => {
-                    again = false;
+                Ok(Err(error))
+                    if !again
+                        && effect != Effect::Once
+                        && progress != Progress::Waiting
+                        && error.is_connection_dropped() =>
+                {
+                    again = true;
+                    continue;
                 }
-                Ok(Err(error)) => return Err(error::failed(error, progress, effect)),
+                Ok(Ok(Value::ServerError(error))) if again && error.code() != "NOSCRIPT" => Err(error::refused(&error)),
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => Err(error::failed(error, progress, effect)),
                 Err(_) => {
-                    self.link.give_up(progress, answers);
-                    return Err(error::late(self.timeout, progress, effect));
+                    self.link.give_up(progress, self.answers);
+                    Err(error::late(self.timeout, progress, effect))
                 }
-            }
+            };
+            // Whatever became of the second, the first may have been done.
+            let is_unknown = again && effect != Effect::None;
+            return result.map_err(|error| if is_unknown { error.with_outcome(Outcome::Unknown) } else { error });
         }
     }
 }

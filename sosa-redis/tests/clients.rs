@@ -6,7 +6,9 @@ use std::time::Duration;
 use sosa_redis::RedisCollection;
 use sosa_redis::deadpool_redis::{Config, Runtime};
 use sosa_redis::redis::{self, Client, Commands, Connection};
-use sosa_redis::sosa::{Codec, Collection, CollectionExt, ErrorKind, Expiry, Json, Key, Result, SaveOptions};
+use sosa_redis::sosa::{
+    Codec, Collection, CollectionExt, Condition, ErrorKind, Expiry, Json, Key, ListOptions, Result, SaveOptions,
+};
 use sosa_tests::Redis;
 
 fn control(server: &Redis) -> Connection {
@@ -166,4 +168,17 @@ async fn a_listing_survives_what_others_put_into_the_index() {
     tokio::time::sleep(Duration::from_millis(3)).await;
     let page = things.list().await.unwrap();
     assert!(page.ids().eq(["a"]), "{:?}", page.ids().collect::<Vec<_>>());
+
+    // A page that ends with what is no text cannot say where the next one starts.
+    let descending = ListOptions::new().reverse().limit(1);
+    assert_eq!(things.list_with(descending).await.unwrap_err().kind(), ErrorKind::Other);
+
+    // What lost its place in the index gets it back by any save.
+    for save in [SaveOptions::new(), Condition::Present.into(), Expiry::Keep.into()] {
+        let _: () = control.del("clients:things").unwrap();
+        things.save_with("a", &1, save).await.unwrap();
+        assert!(things.list().await.unwrap().ids().eq(["a"]));
+    }
+    assert!(things.save_with("c", &1, Condition::Present.into()).await.unwrap_err().is_conflict());
+    assert_eq!(control.zcard::<_, u64>("clients:things").unwrap(), 1);
 }

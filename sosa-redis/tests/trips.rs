@@ -73,6 +73,8 @@ async fn each_verb_sends_what_the_documentation_says() {
     counted("save on condition", "EVALSHA", 1);
     things.update("a", |value| value).await.unwrap();
     counted("update", "GET EVALSHA", 2);
+    things.save_with("a", &value, Condition::Present.into()).await.unwrap();
+    counted("save if present", "EVALSHA", 1);
     things.destroy_with("a", DestroyOptions::new().revision(read)).await.unwrap();
     counted("the first destroy on condition", "EVALSHA EVAL", 2);
     things.destroy_with("a", DestroyOptions::new().revision(read)).await.unwrap_err();

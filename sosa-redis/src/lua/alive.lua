@@ -1,6 +1,6 @@
 -- KEYS: the index, what the keys of its values start with. Returns those of the ids whose value is
--- there; in the same step the others leave the index.
-local function alive(ids)
+-- there; in the same step the others leave the index, by `call` or `pcall`.
+local function alive(ids, call)
   local keys = {}
   for i, id in ipairs(ids) do
     keys[i] = KEYS[2] .. id
@@ -13,8 +13,7 @@ local function alive(ids)
     if redis.call('EXISTS', keys[i]) == 1 then
       found[#found + 1] = id
     else
-      -- A replica that only reads leaves this to its primary.
-      redis.pcall('ZREM', KEYS[1], id)
+      call('ZREM', KEYS[1], id)
     end
   end
   return found

@@ -1,7 +1,12 @@
--- KEYS: the value's key[, the index]. ARGV: the revision that was read, the value, the id, and what
--- else SET takes. Returns nil where the revision is another, else whether the id is new in the index.
+-- KEYS: the value's key, the index if there is one. ARGV: the revision that was read, or * for any, the
+-- value, the id, and what else SET takes. Returns nil where nothing is there or the revision is another,
+-- else whether the id is new in the index.
 local stored = redis.pcall('GET', KEYS[1])
-if type(stored) ~= 'string' or redis.sha1hex(stored) ~= ARGV[1] then
+if not stored then
+  return false
+end
+-- A key of another type has no revision.
+if ARGV[1] ~= '*' and (type(stored) ~= 'string' or redis.sha1hex(stored) ~= ARGV[1]) then
   return false
 end
 -- The index first: if a key of another type is in its place, nothing has changed yet.

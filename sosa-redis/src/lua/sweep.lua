@@ -4,7 +4,7 @@
 local after = ARGV[2] or redis.call('GET', KEYS[2]) or ''
 local ids = redis.call('ZRANGE', KEYS[1], '(' .. after, '+', 'BYLEX', 'LIMIT', 0, ARGV[1])
 local last = #ids == tonumber(ARGV[1]) and ids[#ids]
-local removed = #ids - #alive(ids)
+local removed = #ids - #alive(ids, redis.call)
 if not ARGV[2] then
   if last then
     -- For 30 days, so that a collection that is used no more leaves nothing behind.
