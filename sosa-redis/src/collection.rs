@@ -204,7 +204,7 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
             Some(touch) => {
                 let now = Clock::system().now_millis();
                 options.touch_deadline(now)?;
-                Some(Lifetime::of(Expiry::After(touch), now))
+                Some(Lifetime::of(Expiry::After(touch), || now))
             }
         };
         let stored = if options.with_expiry {
@@ -231,7 +231,7 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
     async fn save_by(&self, id: &str, value: &T, options: SaveOptions) -> Result<Revision> {
         let key = self.keyspace.key(id)?;
         let encoded = self.codec.encode(&key, value)?;
-        let lifetime = Lifetime::of(options.expiry, Clock::system().now_millis());
+        let lifetime = Lifetime::of(options.expiry, || Clock::system().now_millis());
         let call = self.server.call();
         let existing = Existing::of(options.condition, lifetime).ok_or_else(Error::conflict)?;
         let added = match options.condition {

@@ -32,8 +32,14 @@ pub(crate) enum Lifetime {
 }
 
 impl Lifetime {
-    /// Translates an expiry. The time is only for what lies beyond the year 9999.
-    pub(crate) fn of(expiry: Expiry, now_millis: u64) -> Self {
+    /// Translates an expiry. The time is only for what lies beyond the year 9999, and asked for only where
+    /// it matters.
+    pub(crate) fn of(expiry: Expiry, now_millis: impl FnOnce() -> u64) -> Self {
+        let now_millis = match expiry {
+            Expiry::Never => return Self::Never,
+            Expiry::Keep => return Self::Keep,
+            _ => now_millis(),
+        };
         let deadline = expiry.deadline(now_millis).map(Deadline::as_millis);
         match (expiry, deadline) {
             (_, None) => Self::Keep,
@@ -158,7 +164,7 @@ mod tests {
             (at(7), Lifetime::Until(7)),
             (at(u64::MAX), Lifetime::Never),
         ] {
-            assert_eq!(Lifetime::of(expiry, 1_000_000), lifetime, "{expiry:?}");
+            assert_eq!(Lifetime::of(expiry, || 1_000_000), lifetime, "{expiry:?}");
         }
     }
 

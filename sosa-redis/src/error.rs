@@ -18,6 +18,9 @@ pub(crate) fn answer(answer: Value) -> Result<Value> {
     }
 }
 
+/// How servers say, by their version, that a command within a script is not permitted.
+const IN_A_SCRIPT: [&str; 2] = ["user executing the script", "ACL failure in script"];
+
 /// Takes the error out of the answer of a script, if it is one.
 pub(crate) fn script_answer(answer: Value, effect: Effect) -> Result<Value> {
     let Value::ServerError(error) = &answer else { return Ok(answer) };
@@ -25,7 +28,7 @@ pub(crate) fn script_answer(answer: Value, effect: Effect) -> Result<Value> {
         // No script stumbles over a value of another type, so that it is the index, which comes first.
         "WRONGTYPE" => Error::new(ErrorKind::Other, FOREIGN_INDEX).with_source(shown(error)),
         // Of a command in it, and those before that are done.
-        "ERR" if error.details().is_some_and(|details| details.contains("user executing the script")) => {
+        "ERR" if error.details().is_some_and(|details| IN_A_SCRIPT.iter().any(|said| details.contains(said))) => {
             let outcome = outcome(Progress::Sent(0), effect);
             Error::new(ErrorKind::PermissionDenied, NOT_PERMITTED).with_outcome(outcome).with_source(shown(error))
         }
@@ -83,7 +86,7 @@ pub(crate) fn refused(error: &ServerError) -> Error {
         "ERR" if details.contains("max number of clients") => {
             (ErrorKind::Unavailable, "the server has all the clients that it takes; raise maxclients")
         }
-        "ERR" if details.contains("unknown command") => {
+        "ERR" if details.contains("unknown command") || details.contains("Unknown Redis command") => {
             (ErrorKind::Unsupported, "the server does not know a command that is needed; use Redis 7.0 or later")
         }
         _ => (ErrorKind::Other, "the server refuses"),
@@ -186,11 +189,12 @@ pub(crate) fn unexpected() -> Error {
         .with_outcome(Outcome::Unknown)
 }
 
-pub(crate) fn invalid_url() -> Error {
-    Error::new(
-        ErrorKind::InvalidOption,
-        "the URL is not of the form redis://[user][:password@]host[:port][/database] or redis+unix:///path",
-    )
+pub(crate) fn invalid_url(url: &str) -> Error {
+    let message = match url.split_once("://") {
+        Some(("rediss", _)) => "rediss:// needs TLS; enable a feature for it of the crate redis, or use redis://",
+        _ => "the URL is not of the form redis://[user][:password@]host[:port][/database] or redis+unix:///path",
+    };
+    Error::new(ErrorKind::InvalidOption, message)
 }
 
 pub(crate) fn not_indexed() -> Error {

@@ -17,7 +17,7 @@ impl Request<'_> {
     pub(crate) async fn send(self, connection: &mut impl Connection) -> RedisResult<Value> {
         match self {
             Self::Command(command) => connection.command(command).await,
-            Self::Commands(commands) => connection.commands(commands).await.map(Value::Array),
+            Self::Commands(commands) => Box::pin(connection.commands(commands)).await.map(Value::Array),
         }
     }
 }

@@ -76,7 +76,7 @@ pub(crate) struct Call<'a> {
 impl Call<'_> {
     /// Sends a command and returns its answer.
     pub(crate) async fn command(&self, command: &Cmd, effect: Effect) -> Result<Value> {
-        error::answer(self.ask(Request::Command(command), effect).await?)
+        self.ask(Request::Command(command), effect, error::answer).await
     }
 
     /// Sends two commands as a transaction and returns the answer to each; one may be an error.
@@ -85,7 +85,7 @@ impl Call<'_> {
         let mut commands = redis::pipe();
         // Not by `atomic()`: the driver then reads the answers, and stumbles over an error to MULTI.
         commands.cmd("MULTI").add_command(first).add_command(second).cmd("EXEC");
-        let answers = self.ask(Request::Commands(&commands), effect).await?;
+        let answers = self.ask(Request::Commands(&commands), effect, Ok).await?;
         let [begun, first, second, executed] = reply::array(answers)?;
         match executed {
             Value::Array(_) => reply::array(executed),
@@ -95,14 +95,19 @@ impl Call<'_> {
 
     /// Runs a script by its hash. A server that does not know it gets its text, once.
     pub(crate) async fn script(&self, script: &Script, arguments: impl Fn(&mut Cmd), effect: Effect) -> Result<Value> {
-        let mut answer = self.ask(Request::Command(&script.by_hash(&arguments)), effect).await?;
-        if error::is_unknown_script(&answer) {
-            answer = self.ask(Request::Command(&script.by_text(&arguments)), effect).await?;
+        let read = |answer| match error::is_unknown_script(&answer) {
+            true => Ok(None),
+            false => error::script_answer(answer, effect).map(Some),
+        };
+        if let Some(answer) = self.ask(Request::Command(&script.by_hash(&arguments)), effect, read).await? {
+            return Ok(answer);
         }
-        error::script_answer(answer, effect)
+        let read = |answer| error::script_answer(answer, effect);
+        self.ask(Request::Command(&script.by_text(&arguments)), effect, read).await
     }
 
-    async fn ask(&self, request: Request<'_>, effect: Effect) -> Result<Value> {
+    /// Sends a request and reads its answer.
+    async fn ask<R>(&self, request: Request<'_>, effect: Effect, read: impl Fn(Value) -> Result<R>) -> Result<R> {
         let mut again = false;
         loop {
             let mut progress = Progress::Waiting;
@@ -117,8 +122,7 @@ impl Call<'_> {
                     again = true;
                     continue;
                 }
-                Ok(Ok(Value::ServerError(error))) if again && error.code() != "NOSCRIPT" => Err(error::refused(&error)),
-                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Ok(answer)) => read(answer),
                 Ok(Err(error)) => Err(error::failed(error, progress, effect)),
                 Err(_) => {
                     self.link.give_up(progress, self.answers);

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::{self, BoxFuture};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisError, RedisResult, Value};
+use tokio::runtime::{self, Handle};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::link::{Progress, Request};
@@ -89,6 +90,8 @@ enum Stage {
         attempt: Attempt,
         number: u64,
         began: Instant,
+        /// A socket and a timer serve as long as the runtime in which they were made.
+        runtime: runtime::Id,
     },
     Open(Open),
 }
@@ -159,21 +162,24 @@ impl Shared {
     /// Returns what to do for a connection, when there had been so many attempts at first.
     fn next(&self, attempts: u64) -> RedisResult<Next> {
         let mut state = self.state();
-        let now = Instant::now();
+        let (now, here) = (Instant::now(), Handle::current().id());
         match &state.stage {
             Stage::Open(open) => return Ok(Next::Use(open.clone())),
             // While this waited, another's attempt failed.
             Stage::Closed(_, Some(error)) if state.attempts > attempts => return Err(error.clone()),
             Stage::Closed(until, _) if *until > now => return Ok(Next::Wait(*until)),
-            Stage::Opening { attempt, number, began } if now < *began + CONNECTION_TIMEOUT => {
+            Stage::Opening { attempt, number, began, runtime }
+                if *runtime == here && now < *began + CONNECTION_TIMEOUT =>
+            {
                 return Ok(Next::Join(attempt.clone(), *number));
             }
-            // Closed for long enough; or all who waited for an attempt have left it, long ago.
+            // Closed for long enough; or all who waited for an attempt have left it, long ago; or it is
+            // that of another runtime, which may have ended.
             Stage::Closed(..) | Stage::Opening { .. } => {}
         }
         state.attempts += 1;
         let (attempt, number) = (self.connect.clone().attempt(), state.attempts);
-        state.stage = Stage::Opening { attempt: attempt.clone(), number, began: now };
+        state.stage = Stage::Opening { attempt: attempt.clone(), number, began: now, runtime: here };
         Ok(Next::Join(attempt, number))
     }
 

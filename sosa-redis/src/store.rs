@@ -15,7 +15,8 @@ use crate::server::Server;
 /// Makes a store on the server of this client, whose keys start with the prefix.
 ///
 /// The client is a [`redis::Client`], a [`redis::aio::ConnectionManager`] or a `deadpool_redis::Pool`:
-/// see [`Connections`]. Nothing connects before the first verb.
+/// see [`Connections`]. Nothing connects before the first verb. In the prefix too, `:` `/` `%` `{` `}` are
+/// escaped: that of the keys of `myapp:prod` is `myapp%3Aprod`.
 ///
 /// ```no_run
 /// use sosa_redis::sosa::Collection;
@@ -38,10 +39,10 @@ pub fn new(client: impl Into<Connections>, prefix: impl Into<String>) -> Redis {
 /// [`InvalidOption`](sosa::ErrorKind::InvalidOption) if it is no such URL. The error does not repeat it,
 /// since it may hold a password.
 pub fn connect(url: &str, prefix: impl Into<String>) -> Result<Redis> {
-    let info = url.into_connection_info().map_err(|_| error::invalid_url())?;
+    let info = url.into_connection_info().map_err(|_| error::invalid_url(url))?;
     // Requests of many tasks are gathered before they are written; none waits for more to come.
     let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    let client = redis::Client::open(info).map_err(|_| error::invalid_url())?;
+    let client = redis::Client::open(info).map_err(|_| error::invalid_url(url))?;
     Ok(new(client, prefix))
 }
 
@@ -63,7 +64,8 @@ impl Redis {
     }
 
     /// Sets how long a verb may take, connecting included; two seconds unless set. What takes longer
-    /// is a [`Timeout`](sosa::ErrorKind::Timeout); a write that was sent by then may still be applied.
+    /// is a [`Timeout`](sosa::ErrorKind::Timeout); a write that was sent by then may still be applied. With
+    /// zero nothing succeeds. A [`purge`](RedisCollection::purge) may take that long for each of its requests.
     ///
     /// A time shorter than the server's longest pauses, for a snapshot or a slow command of another
     /// client, turns each of them into errors. A client that was made with a response timeout of its

@@ -7,13 +7,10 @@ use sosa_redis::RedisCollection;
 use sosa_redis::deadpool_redis::{Config, Runtime};
 use sosa_redis::redis::{self, Client, Commands, Connection};
 use sosa_redis::sosa::{
-    Codec, Collection, CollectionExt, Condition, ErrorKind, Expiry, Json, Key, ListOptions, Result, SaveOptions,
+    Codec, Collection, CollectionExt, Condition, ErrorKind, Expiry, Json, Key, ListOptions, Outcome, Result,
+    SaveOptions,
 };
 use sosa_tests::Redis;
-
-fn control(server: &Redis) -> Connection {
-    Client::open(server.url()).unwrap().get_connection().unwrap()
-}
 
 /// Returns how often each command was called, but for those of this connection.
 fn calls(control: &mut Connection) -> BTreeMap<String, u64> {
@@ -33,7 +30,7 @@ async fn a_pool_is_so_many_shared_connections() {
     let pool = Config::from_url(server.url()).create_pool(Some(Runtime::Tokio1)).unwrap();
     pool.resize(4);
     let things = sosa_redis::new(pool.clone(), "clients").collection::<u64>("things").unindexed();
-    let mut control = control(&server);
+    let mut control = server.control();
     // All that the pool has is lent out, and nobody waits for it.
     let mut lent = Vec::new();
     for _ in 0..4 {
@@ -50,8 +47,8 @@ async fn a_pool_is_so_many_shared_connections() {
     );
 }
 
-/// Making stores and collections connects to nothing, and needs no runtime. A connection outlives the
-/// runtime that made it by one verb.
+/// Making stores and collections connects to nothing, and needs no runtime. Once the runtime of a connection
+/// has ended, the first load in another makes it anew, and a first save fails.
 #[test]
 fn nothing_connects_before_the_first_verb() {
     let server = Redis::start(&[]);
@@ -63,7 +60,7 @@ fn nothing_connects_before_the_first_verb() {
         sosa_redis::connect(&server.url(), "clients").unwrap(),
     ];
     let things: Vec<RedisCollection<u64>> = stores.iter().map(|store| store.collection("things")).collect();
-    let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut control(&server)).unwrap();
+    let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut server.control()).unwrap();
     assert_eq!(clients.lines().count(), 1, "{clients}");
     for round in 0..3 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -75,12 +72,17 @@ fn nothing_connects_before_the_first_verb() {
             runtime.block_on(things.save("a", &round)).unwrap();
         }
     }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for things in &things {
+        assert_eq!(runtime.block_on(things.save("a", &7)).unwrap_err().outcome(), Outcome::Unknown);
+        runtime.block_on(things.save("a", &8)).unwrap();
+    }
 }
 
 #[tokio::test]
 async fn a_url_names_user_password_and_database() {
     let server = Redis::start(&[]);
-    let mut control = control(&server);
+    let mut control = server.control();
     let _: () =
         redis::cmd("ACL").arg(&["SETUSER", "ada", "on", ">sesame", "~clients:*", "+@all"]).query(&mut control).unwrap();
     for (scheme, parameters) in [
@@ -104,7 +106,7 @@ async fn a_url_names_user_password_and_database() {
 #[tokio::test]
 async fn other_programs_read_and_write_the_same() {
     let server = Redis::start(&[]);
-    let mut control = control(&server);
+    let mut control = server.control();
     let store = sosa_redis::connect(&server.url(), "clients").unwrap();
 
     let people = store.collection::<String>("people");
@@ -156,7 +158,7 @@ impl Codec<String> for Shout {
 #[tokio::test]
 async fn a_listing_survives_what_others_put_into_the_index() {
     let server = Redis::start(&[]);
-    let mut control = control(&server);
+    let mut control = server.control();
     let things = sosa_redis::connect(&server.url(), "clients").unwrap().collection::<u64>("things");
     things.save("a", &1).await.unwrap();
     things.save_with("b", &2, SaveOptions::from(Expiry::After(Duration::from_millis(1)))).await.unwrap();

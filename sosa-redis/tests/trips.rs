@@ -88,8 +88,8 @@ async fn each_verb_sends_what_the_documentation_says() {
         let expiry = if id.ends_with('7') { Expiry::After(Duration::from_millis(1)) } else { Expiry::Never };
         things.save_with(id, id, expiry.into()).await.unwrap();
     }
+    while things.load("247").await.unwrap().is_some() {}
     drop(things.list_with(ListOptions::new().starts_with("none")).await.unwrap());
-    drop(things.list_with(ListOptions::new().starts_with("1")).await.unwrap());
     proxy.set(Fault::Gather(QUIET));
     proxy.take();
     let loaded = things.load_many(&ids).await.unwrap();

@@ -79,8 +79,8 @@ impl Proxy {
         lock(&self.state).fault = fault;
     }
 
-    /// Returns the commands that were sent since this was last asked, and how many times the client
-    /// waited for an answer before it sent more. [`Fault::Gather`] makes that exact.
+    /// Returns the commands that were sent since this was last asked, and under [`Fault::Gather`] how many
+    /// times the client waited for an answer before it sent more.
     pub fn take(&self) -> (Vec<String>, usize) {
         let mut state = lock(&self.state);
         (commands(&std::mem::take(&mut state.sent)), std::mem::take(&mut state.trips))

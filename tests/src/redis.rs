@@ -1,7 +1,7 @@
 //! Redis servers as processes of their own.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sosa_redis::redis::{Client, Connection};
 use tempfile::TempDir;
 
 /// A running server on a free port of the loopback, with a directory of its own. It ends with this
@@ -25,7 +26,7 @@ pub struct Redis {
 #[derive(Debug)]
 struct Process {
     server: Child,
-    /// A shell that kills the server when this pipe is closed, even if the tests were killed.
+    /// A shell that cleans up when this pipe is closed, even if the tests were killed.
     watchdog: (Child, ChildStdin),
 }
 
@@ -81,7 +82,8 @@ impl Redis {
             .spawn()
             .expect("redis-server is missing: sudo apt-get install redis-server");
         let mut watchdog = Command::new("sh")
-            .args(["-c", "read -r _; kill -9 \"$0\"", &server.id().to_string()])
+            .args(["-c", "read -r _; kill -9 \"$0\"; rm -r \"$1\"", &server.id().to_string()])
+            .arg(self.directory.path())
             .stdin(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -127,13 +129,14 @@ impl Redis {
         format!("redis+unix://{}", self.directory.path().join("redis.sock").display())
     }
 
-    /// Connects to it, without a protocol.
+    /// Connects to it by the driver, past what is tested.
     ///
     /// # Panics
     ///
-    /// If it does not listen.
-    pub fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.address()).expect("the server listens")
+    /// If it does not serve.
+    pub fn control(&self) -> Connection {
+        let client = Client::open(self.url()).expect("a URL");
+        client.get_connection().expect("the server serves")
     }
 
     /// Kills it, as a power cut would.

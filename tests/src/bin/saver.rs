@@ -1,5 +1,5 @@
-//! A process that saves: `saver URL COUNT LIFETIME` saves so many new entries, which live for so many
-//! milliseconds, 16 at a time. A test starts several, and may kill them.
+//! A process that saves: `saver URL LIFETIME` saves new entries, which live for so many milliseconds, 16 at a
+//! time. A test starts several, and kills them.
 
 use std::time::Duration;
 
@@ -12,7 +12,6 @@ const TASKS: u64 = 16;
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().ok_or("a URL is missing")?;
-    let count: u64 = arguments.next().ok_or("a count is missing")?.parse()?;
     let lifetime = Duration::from_millis(arguments.next().ok_or("a lifetime is missing")?.parse()?);
     let things = sosa_redis::connect(&url, "index")?.collection("things");
     let mut tasks = JoinSet::new();
@@ -20,7 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let things = things.clone();
         tasks.spawn(async move {
             let options = SaveOptions::from(Expiry::After(lifetime)).without_revision();
-            for n in 0..count / TASKS {
+            for n in 0_u64.. {
                 // In no order, as ids of sessions are.
                 let id = format!("{:032x}", fastrand::u128(..));
                 things.save_with(&id, &n, options).await?;
