@@ -62,7 +62,7 @@ impl Server {
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// How many calls in a row take one connection.
-const TOGETHER: usize = 32;
+const TOGETHER: usize = 128;
 
 /// One verb's requests.
 pub(crate) struct Call<'a> {

@@ -1,5 +1,5 @@
-//! What the tests of the whole share: servers as processes, the `rest` example as another, a network that fails, and a client
-//! that can send what no well-behaved client would.
+//! What the tests of the whole share: servers as processes, the `rest` example as another, a network that
+//! fails, and a client that can send what no well-behaved client would.
 
 mod client;
 mod log;

@@ -1,6 +1,7 @@
 //! Many tasks on many threads, one entry.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -56,20 +57,39 @@ pub(super) async fn no_update_is_lost(scene: &Scene) {
 pub(super) async fn a_touch_undoes_no_update(scene: &Scene) {
     const EACH: usize = 25;
     put(&scene.open(), "count", "0", Condition::Always).await;
-    race(scene, |n, things| async move {
-        for _ in 0..EACH {
+    // Half of the tasks touch for as long as the others count.
+    let counting = Arc::new(AtomicUsize::new(TASKS / 2));
+    race(scene, move |n, things| {
+        let counting = counting.clone();
+        async move {
             if n % 2 == 0 {
-                let options = LoadOptions::new().touch(Duration::from_secs(60 * 60));
-                things.load_with("count", options).await.expect("a touch succeeds").expect("it is there throughout");
+                while counting.load(Ordering::Relaxed) > 0 {
+                    let options = LoadOptions::new().touch(Duration::from_secs(60 * 60));
+                    let touched = things.load_with("count", options).await.expect("a touch succeeds");
+                    touched.expect("it is there throughout");
+                    // Also where a call never waits, the others get between.
+                    tokio::task::yield_now().await;
+                }
             } else {
-                count_up(&things).await;
+                let _done = Done(&counting);
+                for _ in 0..EACH {
+                    count_up(&things).await;
+                    tokio::task::yield_now().await;
+                }
             }
-            // Also where a call never waits, the others get between.
-            tokio::task::yield_now().await;
         }
     })
     .await;
     assert_eq!(text(&scene.open(), "count").await, Some((TASKS / 2 * EACH).to_string()));
+}
+
+/// Counts down when its task ends, however it does.
+struct Done<'a>(&'a AtomicUsize);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What is destroyed stays absent, whatever touches, saves over what is present and saves that keep

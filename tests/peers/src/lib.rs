@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 /// One way to do something.
 pub struct Contender<'a> {
     name: &'static str,
+    before: Box<dyn Fn() + 'a>,
     round: Box<dyn Fn(usize, u64) -> f64 + 'a>,
 }
 
@@ -49,7 +50,14 @@ impl<'a> Contender<'a> {
                 count as f64 / began.elapsed().as_secs_f64()
             })
         };
-        Self { name, round: Box::new(round) }
+        Self { name, before: Box::new(|| ()), round: Box::new(round) }
+    }
+
+    /// Does something before each round, which is not measured.
+    #[must_use]
+    pub fn before(mut self, before: impl Fn() + 'a) -> Self {
+        self.before = Box::new(before);
+        self
     }
 }
 
@@ -57,10 +65,12 @@ impl<'a> Contender<'a> {
 /// medians of all rounds.
 pub fn compare(title: &str, tasks: usize, count: u64, rounds: usize, contenders: &[Contender<'_>]) {
     let mut rates = vec![Vec::new(); contenders.len()];
+    let mut turns: Vec<_> = (0..contenders.len()).collect();
     for round in 0..=rounds {
-        for n in 0..contenders.len() {
-            // Another one begins each time, so that none always comes after the same other.
-            let n = (n + round) % contenders.len();
+        // So that none always comes after the same other.
+        fastrand::shuffle(&mut turns);
+        for &n in &turns {
+            (contenders[n].before)();
             let rate = (contenders[n].round)(tasks, count);
             // The first round warms up.
             if round > 0 {

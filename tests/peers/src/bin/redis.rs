@@ -11,8 +11,9 @@ use deadpool_redis::{Config, Runtime as PoolRuntime};
 use redis::aio::ConnectionManager;
 use redis::{AsyncCommands, Client, Script};
 use serde::{Deserialize, Serialize};
-use sosa::{Collection, Condition, SaveOptions};
-use sosa_peers::{Contender, compare, median};
+use sosa::{Collection, Condition, Cursor, ListOptions, SaveOptions};
+use sosa_peers::{Contender, compare};
+use sosa_redis::RedisCollection;
 use time::OffsetDateTime;
 use tokio::runtime::Runtime;
 use tower_sessions_core::session::{Id, Record};
@@ -67,12 +68,11 @@ fn verbs(runtime: &Runtime, rounds: usize) {
     let client = Client::open(server.url()).expect("a URL");
     let bare = runtime.block_on(ConnectionManager::new(client.clone())).expect("a connection");
     let pool = Config::from_url(server.url()).create_pool(Some(PoolRuntime::Tokio1)).expect("a pool");
-    let on_manager = sosa_redis::new(bare.clone(), "bench").collection::<Document>("things").unindexed();
-    let on_client = {
-        let _inside = runtime.enter();
-        sosa_redis::new(client, "bench").collection::<Document>("things").unindexed()
-    };
-    let on_pool = sosa_redis::new(pool.clone(), "bench").collection::<Document>("things").unindexed();
+    // One pointer to clone, as a connection of the driver is.
+    let unindexed = |store: sosa_redis::Redis| Arc::new(store.collection::<Document>("things").unindexed());
+    let on_manager = unindexed(sosa_redis::new(bare.clone(), "bench"));
+    let on_client = unindexed(sosa_redis::new(client, "bench"));
+    let on_pool = unindexed(sosa_redis::new(pool.clone(), "bench"));
     let fred = FredPool::new(FredConfig::from_url(&server.url()).expect("a URL"), None, None, None, 6).expect("a pool");
     runtime.block_on(fred.init()).expect("a connection");
     let tower_sessions = RedisStore::new(fred);
@@ -98,7 +98,7 @@ fn verbs(runtime: &Runtime, rounds: usize) {
     });
 
     for (tasks, count) in [(1, 5_000), (64, 40_000), (512, 40_000)] {
-        let load = |collection: &sosa_redis::RedisCollection<Document>| {
+        let load = |collection: &Arc<RedisCollection<Document>>| {
             let collection = collection.clone();
             move |_, n: u64| {
                 let collection = collection.clone();
@@ -108,34 +108,40 @@ fn verbs(runtime: &Runtime, rounds: usize) {
             }
         };
         let (manager, pool_for_load, sessions) = (bare.clone(), pool.clone(), tower_sessions.clone());
-        compare("load", tasks, count, rounds, &[
-            Contender::new("redis-rs, ConnectionManager", runtime, move |_, n| {
-                let mut manager = manager.clone();
-                async move {
-                    let bytes: Vec<u8> = manager.get(key(n % IDS)).await.expect("loaded");
-                    serde_json::from_slice::<Document>(&bytes).expect("JSON");
-                }
-            }),
-            Contender::new("sosa-redis, ConnectionManager", runtime, load(&on_manager)),
-            Contender::new("sosa-redis, Client", runtime, load(&on_client)),
-            Contender::new("sosa-redis, deadpool", runtime, load(&on_pool)),
-            Contender::new("deadpool-redis, checked out", runtime, move |_, n| {
-                let pool = pool_for_load.clone();
-                async move {
-                    let mut connection = pool.get().await.expect("a connection");
-                    let bytes: Vec<u8> = connection.get(key(n % IDS)).await.expect("loaded");
-                    serde_json::from_slice::<Document>(&bytes).expect("JSON");
-                }
-            }),
-            Contender::new("tower-sessions-redis-store", runtime, move |_, n| {
-                let sessions = sessions.clone();
-                async move {
-                    sessions.load(&Id(i128::from(n % IDS))).await.expect("loaded").expect("there");
-                }
-            }),
-        ]);
+        compare(
+            "load, unindexed",
+            tasks,
+            count,
+            rounds,
+            &[
+                Contender::new("redis-rs, ConnectionManager", runtime, move |_, n| {
+                    let mut manager = manager.clone();
+                    async move {
+                        let bytes: Vec<u8> = manager.get(key(n % IDS)).await.expect("loaded");
+                        serde_json::from_slice::<Document>(&bytes).expect("JSON");
+                    }
+                }),
+                Contender::new("sosa-redis, ConnectionManager", runtime, load(&on_manager)),
+                Contender::new("sosa-redis, Client", runtime, load(&on_client)),
+                Contender::new("sosa-redis, deadpool", runtime, load(&on_pool)),
+                Contender::new("deadpool-redis, checked out", runtime, move |_, n| {
+                    let pool = pool_for_load.clone();
+                    async move {
+                        let mut connection = pool.get().await.expect("a connection");
+                        let bytes: Vec<u8> = connection.get(key(n % IDS)).await.expect("loaded");
+                        serde_json::from_slice::<Document>(&bytes).expect("JSON");
+                    }
+                }),
+                Contender::new("tower-sessions-redis-store", runtime, move |_, n| {
+                    let sessions = sessions.clone();
+                    async move {
+                        sessions.load(&Id(i128::from(n % IDS))).await.expect("loaded").expect("there");
+                    }
+                }),
+            ],
+        );
 
-        let save = |collection: &sosa_redis::RedisCollection<Document>| {
+        let save = |collection: &Arc<RedisCollection<Document>>| {
             let (collection, states) = (collection.clone(), states.clone());
             move |_, n: u64| {
                 let (collection, state) = (collection.clone(), states[n as usize % 2].clone());
@@ -147,31 +153,37 @@ fn verbs(runtime: &Runtime, rounds: usize) {
         let (manager, pool_for_save, sessions) = (bare.clone(), pool.clone(), tower_sessions.clone());
         let (states_bare, states_pool) = (states.clone(), states.clone());
         let session_records = [0, 1].map(record);
-        compare("save", tasks, count, rounds, &[
-            Contender::new("redis-rs, ConnectionManager", runtime, move |_, n| {
-                let (mut manager, state) = (manager.clone(), states_bare[n as usize % 2].clone());
-                async move {
-                    let bytes = serde_json::to_vec(&state).expect("JSON");
-                    let _: () = manager.set(key(n % IDS), bytes).await.expect("saved");
-                }
-            }),
-            Contender::new("sosa-redis, ConnectionManager", runtime, save(&on_manager)),
-            Contender::new("sosa-redis, Client", runtime, save(&on_client)),
-            Contender::new("sosa-redis, deadpool", runtime, save(&on_pool)),
-            Contender::new("deadpool-redis, checked out", runtime, move |_, n| {
-                let (pool, state) = (pool_for_save.clone(), states_pool[n as usize % 2].clone());
-                async move {
-                    let mut connection = pool.get().await.expect("a connection");
-                    let bytes = serde_json::to_vec(&state).expect("JSON");
-                    let _: () = connection.set(key(n % IDS), bytes).await.expect("saved");
-                }
-            }),
-            Contender::new("tower-sessions-redis-store", runtime, move |_, n| {
-                let (sessions, mut record) = (sessions.clone(), session_records[n as usize % 2].clone());
-                record.id = Id(i128::from(n % IDS));
-                async move { sessions.save(&record).await.expect("saved") }
-            }),
-        ]);
+        compare(
+            "save, unindexed",
+            tasks,
+            count,
+            rounds,
+            &[
+                Contender::new("redis-rs, ConnectionManager", runtime, move |_, n| {
+                    let (mut manager, state) = (manager.clone(), states_bare[n as usize % 2].clone());
+                    async move {
+                        let bytes = serde_json::to_vec(&state).expect("JSON");
+                        let _: () = manager.set(key(n % IDS), bytes).await.expect("saved");
+                    }
+                }),
+                Contender::new("sosa-redis, ConnectionManager", runtime, save(&on_manager)),
+                Contender::new("sosa-redis, Client", runtime, save(&on_client)),
+                Contender::new("sosa-redis, deadpool", runtime, save(&on_pool)),
+                Contender::new("deadpool-redis, checked out", runtime, move |_, n| {
+                    let (pool, state) = (pool_for_save.clone(), states_pool[n as usize % 2].clone());
+                    async move {
+                        let mut connection = pool.get().await.expect("a connection");
+                        let bytes = serde_json::to_vec(&state).expect("JSON");
+                        let _: () = connection.set(key(n % IDS), bytes).await.expect("saved");
+                    }
+                }),
+                Contender::new("tower-sessions-redis-store", runtime, move |_, n| {
+                    let (sessions, mut record) = (sessions.clone(), session_records[n as usize % 2].clone());
+                    record.id = Id(i128::from(n % IDS));
+                    async move { sessions.save(&record).await.expect("saved") }
+                }),
+            ],
+        );
 
         // Each task goes between two states of an entry of its own.
         let script = Arc::new(Script::new(include_str!("../../../../sosa-redis/src/lua/save.lua")));
@@ -186,44 +198,66 @@ fn verbs(runtime: &Runtime, rounds: usize) {
         });
         let turns = || -> Arc<[AtomicUsize]> { (0..tasks).map(|_| AtomicUsize::new(0)).collect() };
         let (bare_turns, sosa_turns) = (turns(), turns());
-        compare("save on condition of a revision", tasks, count / 2, rounds, &[
-            Contender::new("redis-rs, the same script", runtime, move |task, _| {
-                let turn = bare_turns[task].fetch_add(1, Ordering::Relaxed);
-                let (mut manager, id) = (manager.clone(), format!("bench:things:bare {task}"));
-                let (read, state) = (hex[turn % 2].clone(), states_bare[(turn + 1) % 2].clone());
-                let script = script.clone();
-                async move {
-                    let bytes = serde_json::to_vec(&state).expect("JSON");
-                    let mut call = script.prepare_invoke();
-                    call.key(id).arg(read).arg(bytes).arg(format!("bare {task}"));
-                    let saved: Option<i64> = call.invoke_async(&mut manager).await.expect("asked");
-                    assert!(saved.is_some());
-                }
-            }),
-            Contender::new("sosa-redis, ConnectionManager", runtime, move |task, _| {
-                let turn = sosa_turns[task].fetch_add(1, Ordering::Relaxed);
-                let (collection, state) = (collection.clone(), states[(turn + 1) % 2].clone());
-                let read = revisions[turn % 2];
-                async move {
-                    let options = SaveOptions::new().condition(Condition::Revision(read)).without_revision();
-                    collection.save_with(&format!("sosa {task}"), &state, options).await.expect("saved");
-                }
-            }),
-        ]);
+        compare(
+            "save on condition, unindexed",
+            tasks,
+            count / 2,
+            rounds,
+            &[
+                Contender::new("redis-rs, the same script", runtime, move |task, _| {
+                    let turn = bare_turns[task].fetch_add(1, Ordering::Relaxed);
+                    let (mut manager, id) = (manager.clone(), format!("bench:things:bare {task}"));
+                    let (read, state) = (hex[turn % 2].clone(), states_bare[(turn + 1) % 2].clone());
+                    let script = script.clone();
+                    async move {
+                        let bytes = serde_json::to_vec(&state).expect("JSON");
+                        let mut call = script.prepare_invoke();
+                        call.key(id).arg(read).arg(bytes).arg(format!("bare {task}"));
+                        let saved: Option<i64> = call.invoke_async(&mut manager).await.expect("asked");
+                        assert!(saved.is_some());
+                    }
+                }),
+                Contender::new("sosa-redis, ConnectionManager", runtime, move |task, _| {
+                    let turn = sosa_turns[task].fetch_add(1, Ordering::Relaxed);
+                    let (collection, state) = (collection.clone(), states[(turn + 1) % 2].clone());
+                    let read = revisions[turn % 2];
+                    async move {
+                        let options = SaveOptions::new().condition(Condition::Revision(read)).without_revision();
+                        collection.save_with(&format!("sosa {task}"), &state, options).await.expect("saved");
+                    }
+                }),
+            ],
+        );
     }
 }
 
+/// Ids in no order, as those of sessions are.
+fn id(n: u64) -> String {
+    format!("{:016x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}
+
+/// Fills an index, of which a quarter is dead, as it is where as many expire as are new.
 async fn fill(manager: &mut ConnectionManager, ids: u64) {
     let value = serde_json::to_vec(&Document::new(0)).expect("JSON");
     for start in (0..ids).step_by(10_000) {
         let mut pipeline = redis::pipe();
         for n in start..start + 10_000 {
-            // In no order, as ids of sessions are.
-            let id = format!("{:016x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-            pipeline.zadd("bench:things", &id, 0).ignore().set(format!("bench:things:{id}"), &value).ignore();
+            pipeline.zadd("bench:things", id(n), 0).ignore();
+            if n % 4 > 0 {
+                pipeline.set(format!("bench:things:{}", id(n)), &value).ignore();
+            }
         }
         let _: () = pipeline.query_async(manager).await.expect("filled");
     }
+}
+
+/// Removes what was inserted.
+async fn remove(manager: &mut ConnectionManager, ids: impl Iterator<Item = u64>) {
+    let mut pipeline = redis::pipe();
+    for n in ids {
+        pipeline.zrem("bench:things", id(n)).ignore().del(format!("bench:things:{}", id(n))).ignore();
+    }
+    let _: () = pipeline.query_async(manager).await.expect("removed");
 }
 
 fn patient(client: &Client, runtime: &Runtime) -> ConnectionManager {
@@ -231,83 +265,128 @@ fn patient(client: &Client, runtime: &Runtime) -> ConnectionManager {
     runtime.block_on(ConnectionManager::new_with_config(client.clone(), config)).expect("a connection")
 }
 
+/// Where what a round inserts starts.
+const NEW: u64 = 1_000_000_000;
+
 fn indexed(runtime: &Runtime, rounds: usize, ids: u64) {
     let server = sosa_tests::Redis::start(&[]);
-    let client = Client::open(server.url()).expect("a URL");
-    let mut bare = patient(&client, runtime);
-    let things = sosa_redis::new(bare.clone(), "bench").collection::<Document>("things");
+    let bare = patient(&Client::open(server.url()).expect("a URL"), runtime);
+    let things = Arc::new(sosa_redis::new(bare.clone(), "bench").collection::<Document>("things"));
     let state = Document::new(0);
+    runtime.block_on(fill(&mut bare.clone(), ids));
     for (tasks, count) in [(1, 2_000), (64, 10_000), (512, 10_000)] {
-        runtime.block_on(async {
-            let _: () = redis::cmd("FLUSHALL").query_async(&mut bare).await.expect("emptied");
-            fill(&mut bare, ids).await;
-        });
-        let id = |n: u64| format!("{:016x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let set = |id_of: fn(u64) -> u64, name: &'static str| {
+        let set = |id_of: fn(u64, u64) -> u64| {
             let (manager, state) = (bare.clone(), state.clone());
-            Contender::new(name, runtime, move |_, n| {
+            Contender::new("redis-rs, SET", runtime, move |_, n| {
                 let (mut manager, state) = (manager.clone(), state.clone());
                 async move {
                     let bytes = serde_json::to_vec(&state).expect("JSON");
-                    let _: () = manager.set(format!("bench:things:{}", id(id_of(n))), bytes).await.expect("saved");
+                    let key = format!("bench:things:{}", id(id_of(n, count)));
+                    let _: () = manager.set(key, bytes).await.expect("saved");
                 }
             })
         };
-        let save = |id_of: fn(u64) -> u64, name: &'static str| {
-            let (things, state) = (things.clone(), state.clone());
-            Contender::new(name, runtime, move |_, n| {
-                let (things, state) = (things.clone(), state.clone());
-                async move { things.save(&id(id_of(n)), &state).await.expect("saved") }
+        let transaction = |id_of: fn(u64, u64) -> u64| {
+            let (manager, state) = (bare.clone(), state.clone());
+            Contender::new("redis-rs, MULTI SET ZADD EXEC", runtime, move |_, n| {
+                let (mut manager, state) = (manager.clone(), state.clone());
+                async move {
+                    let bytes = serde_json::to_vec(&state).expect("JSON");
+                    let id = id(id_of(n, count));
+                    let mut both = redis::pipe();
+                    both.atomic().set(format!("bench:things:{id}"), bytes).ignore().zadd("bench:things", id, 0);
+                    let _: (i64,) = both.query_async(&mut manager).await.expect("saved");
+                }
             })
         };
-        let title = format!("indexed save, overwrite, {ids} ids");
-        let old = |n| n % 10_000;
-        compare(&title, tasks, count, rounds, &[set(old, "redis-rs, SET"), save(old, "sosa-redis, indexed")]);
-        let title = format!("indexed save, insert, {ids} ids");
-        // What the rounds insert is a few times the small index, so a round is a part of it.
-        let count = count.min(ids / 10);
-        let insert = |n| n + 2_000_000;
-        let bare_insert = |n| n + 1_000_000_000;
-        compare(&title, tasks, count, rounds, &[
-            set(bare_insert, "redis-rs, SET"),
-            save(insert, "sosa-redis, indexed"),
-        ]);
+        let save = |id_of: fn(u64, u64) -> u64| {
+            let (things, state) = (things.clone(), state.clone());
+            Contender::new("sosa-redis, indexed", runtime, move |_, n| {
+                let (things, state) = (things.clone(), state.clone());
+                async move { things.save(&id(id_of(n, count)), &state).await.expect("saved") }
+            })
+        };
+        // The entry of an operation, by its number and the count of a round: one that lives, or a new one.
+        let old: fn(u64, u64) -> u64 = |n, _| n % 2_000 * 4 + 1;
+        let new: fn(u64, u64) -> u64 = |n, count| NEW + n % count;
+        let title = format!("save over an entry of {ids}, indexed");
+        compare(&title, tasks, count, rounds, &[set(old), transaction(old), save(old)]);
+        // Each round starts with the index as it was.
+        let restore = || {
+            runtime.block_on(async {
+                let manager = &mut bare.clone();
+                remove(manager, NEW..NEW + count).await;
+                // What the sweeps of a round removed, as far as they get.
+                if ids <= 10_000 {
+                    fill(manager, ids).await;
+                }
+            });
+        };
+        let title = format!("save of a new entry beside {ids}, indexed");
+        compare(
+            &title,
+            tasks,
+            count,
+            rounds,
+            &[set(new).before(restore), transaction(new).before(restore), save(new).before(restore)],
+        );
     }
 }
 
 fn pages(runtime: &Runtime, rounds: usize) {
-    let mut medians = Vec::new();
-    for (ids, foreign) in [(10_000, 0), (1_000_000, 0), (1_000_000, 1_000_000)] {
+    let places = [(10_000_u64, 0_u64), (1_000_000, 0), (1_000_000, 1_000_000)].map(|(ids, foreign)| {
         let server = sosa_tests::Redis::start(&[]);
-        let client = Client::open(server.url()).expect("a URL");
-        let mut bare = patient(&client, runtime);
-        let things = sosa_redis::new(bare.clone(), "bench").collection::<Document>("things");
-        let times = runtime.block_on(async {
-            fill(&mut bare, ids).await;
-            for start in (0..foreign).step_by(10_000) {
+        let mut bare = patient(&Client::open(server.url()).expect("a URL"), runtime);
+        let value = serde_json::to_vec(&Document::new(0)).expect("JSON");
+        runtime.block_on(async {
+            for start in (0..ids.max(foreign)).step_by(10_000) {
                 let mut pipeline = redis::pipe();
                 for n in start..start + 10_000 {
-                    pipeline.set(format!("foreign:{n}"), "x").ignore();
+                    if n < ids {
+                        pipeline.zadd("bench:things", id(n), 0).ignore();
+                        pipeline.set(format!("bench:things:{}", id(n)), &value).ignore();
+                    }
+                    if n < foreign {
+                        pipeline.set(format!("foreign:{n}"), "x").ignore();
+                    }
                 }
                 let _: () = pipeline.query_async(&mut bare).await.expect("filled");
             }
-            let mut times = Vec::new();
-            for n in 0..rounds * 20 {
-                // From anywhere, so that no page is in a cache because it was just read.
-                let start = format!("{:016x}", (n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) / 10 * 9);
-                let options = sosa::ListOptions::new().cursor(sosa::Cursor::after(start));
-                let began = std::time::Instant::now();
-                let page = things.list_with(options).await.expect("a page");
-                times.push(began.elapsed().as_secs_f64());
-                assert_eq!(page.items.len(), 1000);
-            }
-            median(times)
         });
-        medians.push(times);
-        let ratio = times / medians[0];
-        println!(
-            "| page of 1,000, {ids} ids, {foreign} foreign keys | 1 | sosa-redis, indexed | {:.0} | time {ratio:.2} |",
-            1.0 / times
-        );
-    }
+        (server, bare)
+    });
+    let names = ["sosa-redis, 10,000 ids", "sosa-redis, 1,000,000 ids", "sosa-redis, and as many foreign keys"];
+    // From anywhere but the end, so that each is full.
+    let start = |n: u64| format!("{:016x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15) / 10 * 8);
+    let ours = places.iter().zip(names).map(|((_, bare), name)| {
+        let things = Arc::new(sosa_redis::new(bare.clone(), "bench").collection::<Document>("things"));
+        Contender::new(name, runtime, move |_, n| {
+            let things = things.clone();
+            async move {
+                let options = ListOptions::new().cursor(Cursor::after(start(n)));
+                assert_eq!(things.list_with(options).await.expect("a page").items.len(), 1000);
+            }
+        })
+    });
+    let names = ["ZRANGE and MGET, 10,000 ids", "ZRANGE and MGET, 1,000,000 ids", "ZRANGE and MGET, and foreign keys"];
+    let theirs = places.iter().zip(names).map(|((_, bare), name)| {
+        let manager = bare.clone();
+        Contender::new(name, runtime, move |_, n| {
+            let mut manager = manager.clone();
+            async move {
+                let mut range = redis::cmd("ZRANGE");
+                range.arg("bench:things").arg(format!("({}", start(n))).arg("+").arg("BYLEX");
+                let ids: Vec<String> =
+                    range.arg("LIMIT").arg(0).arg(1000).query_async(&mut manager).await.expect("a page");
+                let keys: Vec<_> = ids.iter().map(|id| format!("bench:things:{id}")).collect();
+                let values: Vec<Vec<u8>> = manager.mget(keys).await.expect("values");
+                for value in &values {
+                    serde_json::from_slice::<Document>(value).expect("JSON");
+                }
+                assert_eq!(values.len(), 1000);
+            }
+        })
+    });
+    let contenders: Vec<_> = ours.chain(theirs).collect();
+    compare("page of 1,000 entries", 1, 20, rounds, &contenders);
 }
