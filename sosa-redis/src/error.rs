@@ -114,14 +114,18 @@ pub(crate) fn not_listed(error: &ServerError) -> Error {
         .with_source(shown(error))
 }
 
-/// Shows what the server said, but for what it quotes: that may be a key or a value.
+/// Shows what the server said, but for what it may quote: a key or a value.
 fn shown(error: &ServerError) -> String {
     let details = error.details().unwrap_or_default();
-    let quoted = details.find(['\'', '"', '`']).unwrap_or(details.len());
     match error.code() {
-        "ERR" => format!("{} {}", error.code(), details[..quoted].trim_end()),
+        "ERR" => format!("ERR {}", unquoted(details)),
         code => format!("{code} {details}"),
     }
+}
+
+/// Cuts a text off before the first thing that it quotes.
+fn unquoted(text: &str) -> &str {
+    text.split(['\'', '"', '`']).next().unwrap_or_default().trim_end()
 }
 
 /// The driver gave no answer.
@@ -159,7 +163,13 @@ pub(crate) fn failed(error: RedisError, progress: Progress, effect: Effect) -> E
         _ if error.is_io_error() => (ErrorKind::Unavailable, "the connection to the server was lost"),
         _ => (ErrorKind::Other, "the driver failed"),
     };
-    Error::new(kind, message).with_outcome(outcome(progress, effect)).with_source(error)
+    let failed = Error::new(kind, message).with_outcome(outcome(progress, effect));
+    if error.is_io_error() {
+        failed.with_source(error)
+    } else {
+        // A server that does not know HELLO quotes it, password and all.
+        failed.with_source(format!("{}: {}", error.category(), unquoted(error.detail().unwrap_or_default())))
+    }
 }
 
 /// The call's time is over.
@@ -199,4 +209,59 @@ pub(crate) fn invalid_url(url: &str) -> Error {
 
 pub(crate) fn not_indexed() -> Error {
     Error::new(ErrorKind::Unsupported, "this collection keeps no index of its ids, and cannot be listed")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use redis::make_extension_error;
+
+    use super::*;
+
+    fn server_error(code: &str, details: &str) -> ServerError {
+        let error = make_extension_error(code.to_owned(), Some(details.to_owned()));
+        error.into_server_errors().and_then(|errors| Some(errors.first()?.1.clone())).expect("it is a server's")
+    }
+
+    #[test]
+    fn what_the_server_quotes_is_not_shown() {
+        let said = "unknown command `GETEX`, with args beginning with: `myapp:people:sesame`, `PX`";
+        let hello = "unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'ada' 'sesame'";
+        let connecting = RedisError::from((redis::ErrorKind::AuthenticationFailed, "refused", hello.to_owned()));
+        let malformed = RedisError::from((redis::ErrorKind::Parse, "sesame", "sesame".to_owned()));
+        for error in [
+            refused(&server_error("ERR", said)),
+            failed(connecting, Progress::Waiting, Effect::Once),
+            failed(malformed, Progress::Sent(1), Effect::Once),
+        ] {
+            let source = error.source().expect("what was said is kept").to_string();
+            assert!(!format!("{error} {error:?} {source}").contains("sesame"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_transaction_is_not_executed_for_what_was_wrong() {
+        let error = |code: &str, details: &str| Value::ServerError(server_error(code, details));
+        let queued = || Value::SimpleString("QUEUED".to_owned());
+        let discarded = || error("EXECABORT", "Transaction discarded because of previous errors.");
+        let replicas = error("EXECABORT", "Transaction discarded because of: NOREPLICAS Not enough good replicas.");
+        let denied = || error("NOPERM", "this user has no permissions");
+        let no_multi = || error("ERR", "EXEC without MULTI");
+        for (answers, kind, outcome) in [
+            (
+                [Value::Okay, error("OOM", ""), error("OOM", ""), discarded()],
+                ErrorKind::CapacityExceeded,
+                Outcome::NotApplied,
+            ),
+            ([Value::Okay, queued(), denied(), discarded()], ErrorKind::PermissionDenied, Outcome::NotApplied),
+            ([Value::Okay, queued(), queued(), replicas], ErrorKind::Unavailable, Outcome::NotApplied),
+            ([denied(), Value::Okay, Value::Int(1), no_multi()], ErrorKind::PermissionDenied, Outcome::Unknown),
+            ([denied(), Value::Okay, denied(), no_multi()], ErrorKind::PermissionDenied, Outcome::Unknown),
+            ([denied(), denied(), denied(), denied()], ErrorKind::PermissionDenied, Outcome::NotApplied),
+        ] {
+            let error = not_executed(&answers);
+            assert_eq!((error.kind(), error.outcome()), (kind, outcome), "{answers:?}");
+        }
+    }
 }
