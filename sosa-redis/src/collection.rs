@@ -266,8 +266,8 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
             reply::set(&call.command(&set, Effect::Once).await?)?;
             return Ok(false);
         };
-        let mut add = redis::cmd("ZADD");
-        add.arg(index).arg(0).arg(key.id());
+        let mut add = Cmd::with_capacity(4, index.len() + key.id().len() + ROOM);
+        add.arg("ZADD").arg(index).arg(0).arg(key.id());
         let [set, added] = call.transaction([set, add], Effect::Once).await?;
         reply::set(&error::answer(set)?)?;
         match added {

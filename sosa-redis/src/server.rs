@@ -82,7 +82,7 @@ impl Call<'_> {
     /// Sends two commands as a transaction and returns the answer to each; one may be an error.
     pub(crate) async fn transaction(&self, both: [Cmd; 2], effect: Effect) -> Result<[Value; 2]> {
         let [first, second] = both;
-        let mut commands = redis::pipe();
+        let mut commands = redis::Pipeline::with_capacity(4);
         // Not by `atomic()`: the driver then reads the answers, and stumbles over an error to MULTI.
         commands.cmd("MULTI").add_command(first).add_command(second).cmd("EXEC");
         let answers = self.ask(Request::Commands(&commands), effect, Ok).await?;
