@@ -27,7 +27,7 @@ const MAX_PAGE: usize = 1000;
 const SWEEP_ONE_IN: u8 = 16;
 const SWEEP_IDS: usize = 32;
 
-/// How many ids a purge looks at in one request, which takes the server about a millisecond.
+/// How many ids a purge looks at in one request, so that it keeps the server from others for as short.
 const PURGE_IDS: usize = 500;
 
 /// Bytes for the options of SET and GETEX.
@@ -88,8 +88,8 @@ impl<T, C> RedisCollection<T, C> {
     ///
     /// There is no need to call it: saves of new ids remove others, so that the index stays in proportion
     /// to what lives. It gives memory back where a collection expired and nothing new is saved to it. It
-    /// looks at some 400,000 ids a second in many short requests; dropped or failed, it may just be
-    /// called again. Sub-collections have indexes of their own.
+    /// goes through the index in many short requests; dropped or failed, it may just be called again.
+    /// Sub-collections have indexes of their own.
     ///
     /// # Errors
     ///

@@ -15,7 +15,7 @@ pub(crate) struct Script {
 /// Loads values together with when they expire.
 pub(crate) static LOAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/load.lua")));
 
-/// Saves on condition of a revision.
+/// Saves over what is there, on condition of a revision if there is one.
 pub(crate) static SAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/save.lua")));
 
 /// Destroys, on condition of a revision if there is one.

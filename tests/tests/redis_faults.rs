@@ -5,7 +5,7 @@
 #![allow(clippy::print_stdout)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use sosa::{
 };
 use sosa_redis::{Connections, RedisCollection};
 use sosa_tests::{Fault, Proxy, Redis};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// How long a verb may take in these tests.
@@ -53,7 +54,8 @@ struct Load {
 struct Seen {
     timeout: Duration,
     stop: AtomicBool,
-    done: AtomicU64,
+    /// How many verbs succeeded, and how many failed.
+    verbs: watch::Sender<(u64, u64)>,
     /// The ids of saves that were acknowledged.
     saved: Mutex<Vec<String>>,
     /// How often each kind of failure came, and the longest that one took, in milliseconds.
@@ -79,10 +81,16 @@ impl Load {
 
     /// Waits until so many more verbs have succeeded.
     async fn progress(&self, verbs: u64) {
-        let goal = self.seen.done.load(Ordering::Relaxed) + verbs;
-        while self.seen.done.load(Ordering::Relaxed) < goal {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let mut seen = self.seen.verbs.subscribe();
+        let goal = seen.borrow().0 + verbs;
+        seen.wait_for(|(succeeded, _)| *succeeded >= goal).await.unwrap();
+    }
+
+    /// Waits until so many more verbs have failed.
+    async fn failures(&self, verbs: u64) {
+        let mut seen = self.seen.verbs.subscribe();
+        let goal = seen.borrow().1 + verbs;
+        seen.wait_for(|(_, failed)| *failed >= goal).await.unwrap();
     }
 
     /// Returns how long it takes until a verb succeeds that began after now.
@@ -119,7 +127,7 @@ impl Load {
 impl Seen {
     fn note<T>(&self, verb: &str, began: Instant, result: &sosa::Result<T>) {
         match result {
-            Ok(_) => drop(self.done.fetch_add(1, Ordering::Relaxed)),
+            Ok(_) => self.verbs.send_modify(|(succeeded, _)| *succeeded += 1),
             Err(error) => {
                 let took = began.elapsed();
                 // An update makes two requests, or more where it loses a race; nobody races here.
@@ -130,6 +138,8 @@ impl Seen {
                 let (count, longest) = failures.entry(what).or_default();
                 *count += 1;
                 *longest = (*longest).max(took.as_millis());
+                drop(failures);
+                self.verbs.send_modify(|(_, failed)| *failed += 1);
             }
         }
     }
@@ -138,7 +148,7 @@ impl Seen {
     fn assert_failures(&self, fault: &str, expected: &[(ErrorKind, &[Outcome])]) {
         let failures = self.failures.lock().unwrap();
         assert_ne!(failures.is_empty(), !expected.is_empty(), "{fault}: {failures:?}");
-        println!("{fault}: {} verbs succeeded", self.done.load(Ordering::Relaxed));
+        println!("{fault}: {} verbs succeeded", self.verbs.borrow().0);
         for (what, (count, longest)) in &*failures {
             println!("    {count} times {what}, within {longest} ms");
             let is_expected = expected
@@ -204,7 +214,7 @@ async fn a_server_that_is_killed() {
         for _ in 0..2 {
             load.progress(1000).await;
             server.kill();
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            load.failures(2 * TASKS).await;
             server.restart();
             let recovery = load.recovery().await;
             println!("{client}: serving again {recovery:?} after the server's return");
@@ -236,11 +246,11 @@ async fn a_server_that_stands_still() {
     let load = Load::start(&things);
     load.progress(1000).await;
     server.signal(Signal::SIGSTOP);
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    load.failures(3 * TASKS).await;
     server.signal(Signal::SIGCONT);
     let recovery = load.recovery().await;
     assert!(recovery < Duration::from_secs(1), "serving again only after {recovery:?}");
-    load.stop(&things).await.assert_failures("SIGSTOP for 1.5 s", &late);
+    load.stop(&things).await.assert_failures("SIGSTOP for three timeouts", &late);
 
     let load = Load::start(&things);
     load.progress(1000).await;
@@ -300,7 +310,7 @@ async fn a_network_that_fails() {
     let failures = load.seen.failures.lock().unwrap().len();
     assert_eq!(failures, 0, "slow is no failure");
     proxy.set(Fault::Delay(TIMEOUT * 2));
-    tokio::time::sleep(TIMEOUT * 4).await;
+    load.failures(3 * TASKS).await;
     proxy.set(Fault::None);
     let recovery = load.recovery().await;
     assert!(recovery < TIMEOUT * 2 + SLACK, "serving again only after {recovery:?}");
@@ -309,7 +319,7 @@ async fn a_network_that_fails() {
     let load = Load::start(&things);
     load.progress(500).await;
     proxy.set(Fault::Garbage);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    load.failures(3 * TASKS).await;
     proxy.set(Fault::None);
     let recovery = load.recovery().await;
     assert!(recovery < Duration::from_secs(1), "serving again only after {recovery:?}");
@@ -364,9 +374,10 @@ async fn a_replica_that_only_reads() {
     things(&primary.url()).save("a", &1).await.unwrap();
     let replica = Redis::start(&["--replicaof", "127.0.0.1", &address.port().to_string()]);
     let things = things(&replica.url());
-    while things.load("a").await.is_ok_and(|value| value.is_none()) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let mut control = primary.control();
+    tell(&mut control, "SET marker 1");
+    tell(&mut control, "WAIT 1 0");
+    assert_eq!(things.load("a").await.unwrap(), Some(1));
     let read = revision(&things, "a").await;
     let refused = |what, result: sosa::Result<()>| {
         assert_refused(what, result, ErrorKind::Unavailable, Outcome::NotApplied, "primary");
@@ -380,10 +391,9 @@ async fn a_replica_that_only_reads() {
     refused("touch", things.load_with("a", LoadOptions::new().touch(TIMEOUT)).await.map(drop));
     assert_eq!(things.load("a").await.unwrap(), Some(1));
     // An id whose value is gone is not listed, though it cannot be removed there.
-    tell(&mut primary.control(), "DEL faults:things:a");
-    while things.load("a").await.unwrap().is_some() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    tell(&mut control, "DEL faults:things:a");
+    tell(&mut control, "WAIT 1 0");
+    assert_eq!(things.load("a").await.unwrap(), None);
     assert_eq!(things.list().await.unwrap().items.len(), 0);
 }
 
@@ -602,12 +612,12 @@ async fn a_server_that_is_not_there() {
     let things = things(&server.url());
     server.kill();
     let load = Load::start(&things);
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    load.failures(4 * TASKS).await;
     server.restart();
     let recovery = load.recovery().await;
     assert!(recovery < Duration::from_secs(1), "serving again only after {recovery:?}");
     let seen = load.stop(&things).await;
-    seen.assert_failures("nothing listens for 0.7 s", &[(ErrorKind::Unavailable, NOT_APPLIED)]);
+    seen.assert_failures("nothing listens", &[(ErrorKind::Unavailable, NOT_APPLIED)]);
 }
 
 /// A connection that was closed while nobody used it costs a load nothing, and a save an error at most.
