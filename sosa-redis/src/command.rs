@@ -1,22 +1,14 @@
 //! What the verbs send, as far as it needs no server.
 
-use redis::{Cmd, RedisWrite, ToRedisArgs};
-use sosa::{Condition, Cursor, Deadline, Expiry, Key, ListOptions};
+use redis::Cmd;
+use sosa::{Condition, Cursor, Deadline, Expiry, ListOptions};
 
-/// A key as an argument.
-pub(crate) struct KeyArgument<'a>(pub(crate) &'a Key<'a>);
+use crate::shard::Place;
 
-impl ToRedisArgs for KeyArgument<'_> {
-    fn write_redis_args<W: RedisWrite + ?Sized>(&self, out: &mut W) {
-        out.write_arg_fmt(self.0);
-    }
-}
-
-/// Begins a command on one key, with room for what else it takes.
-pub(crate) fn on_key(name: &str, key: &Key<'_>, more: usize) -> Cmd {
-    let length = name.len() + key.keyspace().as_str().len() + key.id().len();
-    let mut command = Cmd::with_capacity(4, length + more);
-    command.arg(name).arg(KeyArgument(key));
+/// Begins a command on one entry, with room for what else it takes.
+pub(crate) fn on_entry(name: &str, place: &Place<'_>, more: usize) -> Cmd {
+    let mut command = Cmd::with_capacity(4, name.len() + place.len() + more);
+    command.arg(name).arg(place);
     command
 }
 

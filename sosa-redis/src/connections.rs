@@ -5,6 +5,11 @@ use std::sync::Arc;
 
 use redis::aio::ConnectionManager;
 
+#[cfg(feature = "deadpool")]
+use crate::connect::TIMEOUT;
+#[cfg(all(feature = "deadpool", any(feature = "cluster", feature = "sentinel")))]
+use crate::connect::TIMEOUT_OF_MANY;
+use crate::connect::{self, Connect};
 use crate::link::Link;
 
 /// The connections of a store, made from the client that a program has. All tasks share them, each
@@ -18,34 +23,93 @@ use crate::link::Link;
 /// - From a `deadpool_redis::Pool`: as many as the pool may hold at that time, beside those that it lends
 ///   out; each is made by the pool's manager, when it is first needed and again when it is lost. What
 ///   becomes of the pool later is nothing to them.
+/// - From a `redis::sentinel::SentinelClient` or a `deadpool_redis::sentinel::Pool` (feature `sentinel`): as
+///   from a client or a pool, to the server that the sentinels name at that time. The client's server type must
+///   be the master.
+/// - From a `redis::cluster::ClusterClient` (feature `cluster`): eight connections to each node. See
+///   [*On a cluster*](crate#on-a-cluster), also for what becomes of the client's retries.
+/// - From a `deadpool_redis::cluster::Pool`: as many of these as the pool may hold, **which send again by
+///   themselves what may have been done**. See there before you choose it.
 ///
 /// One connection serves hundreds of thousands of operations a second. More of them help where large
 /// values hold up small ones, or where one core of the program cannot keep up with the server.
 #[derive(Clone)]
-pub struct Connections(pub(crate) Arc<[Link]>);
+pub struct Connections {
+    pub(crate) links: Arc<[Link]>,
+    pub(crate) to_cluster: bool,
+}
+
+/// How many connections to each node of a cluster there are. The driver's client is one task for all nodes, and
+/// may not be given many requests at once; those that are asked for at once have place in all of these.
+#[cfg(feature = "cluster")]
+const CLUSTER_CONNECTIONS: usize = 8;
+
+impl Connections {
+    fn to_server(links: impl IntoIterator<Item = Link>) -> Self {
+        Self { links: links.into_iter().collect(), to_cluster: false }
+    }
+
+    #[cfg(feature = "cluster")]
+    fn to_cluster(links: impl IntoIterator<Item = Link>) -> Self {
+        Self { links: links.into_iter().collect(), to_cluster: true }
+    }
+}
 
 impl From<redis::Client> for Connections {
     fn from(client: redis::Client) -> Self {
-        Self([Link::shared(client)].into())
+        Self::to_server([Link::shared(connect::client(client))])
     }
 }
 
 impl From<ConnectionManager> for Connections {
     fn from(manager: ConnectionManager) -> Self {
-        Self([Link::Managed(manager)].into())
+        Self::to_server([Link::Managed(manager)])
+    }
+}
+
+#[cfg(feature = "sentinel")]
+impl From<redis::sentinel::SentinelClient> for Connections {
+    fn from(client: redis::sentinel::SentinelClient) -> Self {
+        Self::to_server([Link::shared(connect::sentinel(client))])
+    }
+}
+
+#[cfg(feature = "cluster")]
+impl From<redis::cluster::ClusterClient> for Connections {
+    fn from(client: redis::cluster::ClusterClient) -> Self {
+        Self::to_cluster((0..CLUSTER_CONNECTIONS).map(|_| Link::shared(connect::cluster(client.clone()))))
     }
 }
 
 #[cfg(feature = "deadpool")]
 impl From<deadpool_redis::Pool> for Connections {
     fn from(pool: deadpool_redis::Pool) -> Self {
-        let size = pool.status().max_size.max(1);
-        Self((0..size).map(|_| Link::shared(pool.clone())).collect())
+        Self::to_server(links(pool.status(), || connect::pool(pool.clone(), TIMEOUT)))
     }
+}
+
+#[cfg(all(feature = "deadpool", feature = "sentinel"))]
+impl From<deadpool_redis::sentinel::Pool> for Connections {
+    fn from(pool: deadpool_redis::sentinel::Pool) -> Self {
+        Self::to_server(links(pool.status(), || connect::pool(pool.clone(), TIMEOUT_OF_MANY)))
+    }
+}
+
+#[cfg(all(feature = "deadpool", feature = "cluster"))]
+impl From<deadpool_redis::cluster::Pool> for Connections {
+    fn from(pool: deadpool_redis::cluster::Pool) -> Self {
+        Self::to_cluster(links(pool.status(), || connect::pool(pool.clone(), TIMEOUT_OF_MANY)))
+    }
+}
+
+/// Makes as many links as a pool may hold connections.
+#[cfg(feature = "deadpool")]
+fn links(pool: deadpool::Status, connect: impl Fn() -> Connect) -> impl Iterator<Item = Link> {
+    (0..pool.max_size.max(1)).map(move |_| Link::shared(connect()))
 }
 
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connections").field("len", &self.0.len()).finish_non_exhaustive()
+        f.debug_struct("Connections").field("len", &self.links.len()).finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
 //! The only place that makes this backend's errors.
 
+use std::fmt;
 use std::time::Duration;
 
 use redis::{RedisError, ServerError, Value};
@@ -54,6 +55,15 @@ pub(crate) fn not_executed(answers: &[Value; 4]) -> Error {
     }
 }
 
+pub(crate) fn is_read_only(answer: &Value) -> bool {
+    match answer {
+        Value::ServerError(error) => error.code() == "READONLY",
+        // Of a transaction.
+        Value::Array(answers) => answers.iter().any(is_read_only),
+        _ => false,
+    }
+}
+
 pub(crate) fn is_unknown_script(answer: &Value) -> bool {
     matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
@@ -80,7 +90,16 @@ pub(crate) fn refused(error: &ServerError) -> Error {
         "LOADING" => (ErrorKind::Unavailable, "the server is still loading its data"),
         "MASTERDOWN" => (ErrorKind::Unavailable, "the server is a replica that has lost its primary"),
         "BUSY" => (ErrorKind::Unavailable, "a script keeps the server busy; see SCRIPT KILL"),
-        "CLUSTERDOWN" | "TRYAGAIN" => (ErrorKind::Unavailable, "the cluster does not serve this key now"),
+        "TRYAGAIN" => return Error::new(ErrorKind::Unavailable, MOVING).with_source(Moving),
+        // What a script says of keys that are on their way.
+        "ERR" if details.contains("non local key") => {
+            return Error::new(ErrorKind::Unavailable, MOVING).with_source(Moving);
+        }
+        "CLUSTERDOWN" | "MOVED" | "ASK" => (ErrorKind::Unavailable, "the cluster does not serve this key now"),
+        "CROSSSLOT" => (
+            ErrorKind::Unsupported,
+            "the server is a node of a cluster; connect by redis-cluster:// or a cluster client",
+        ),
         "NOPERM" => (ErrorKind::PermissionDenied, NOT_PERMITTED),
         "NOAUTH" | "WRONGPASS" => (ErrorKind::PermissionDenied, "the server wants another user or password"),
         "ERR" if details.contains("max number of clients") => {
@@ -92,6 +111,25 @@ pub(crate) fn refused(error: &ServerError) -> Error {
         _ => (ErrorKind::Other, "the server refuses"),
     };
     Error::new(kind, message).with_source(shown(error))
+}
+
+const MOVING: &str = "a part of the collection is moving to another node";
+
+/// Marks the error of a request over several keys that are on their way to another node, some here and
+/// some there. Nothing was applied; what needs one key alone can be done.
+#[derive(Debug)]
+struct Moving;
+
+impl fmt::Display for Moving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the slot is moving")
+    }
+}
+
+impl std::error::Error for Moving {}
+
+pub(crate) fn is_moving(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<Moving>)
 }
 
 const NOT_PERMITTED: &str = "the server does not let this user do that; sosa-redis's documentation has the ACL line";
@@ -201,10 +239,26 @@ pub(crate) fn unexpected() -> Error {
 
 pub(crate) fn invalid_url(url: &str) -> Error {
     let message = match url.split_once("://") {
-        Some(("rediss", _)) => "rediss:// needs TLS; enable a feature for it of the crate redis, or use redis://",
+        Some(("rediss" | "rediss-cluster" | "rediss-sentinel", _)) if !cfg!(feature = "tls-rustls") => {
+            "rediss:// needs TLS; enable the feature `tls-rustls`, or one for TLS of the crate redis"
+        }
+        Some(("redis-cluster" | "rediss-cluster", _)) => {
+            "the URL is not of the form redis-cluster://[user][:password@]host[:port][,host[:port]…]"
+        }
+        Some(("redis-sentinel" | "rediss-sentinel", _)) => {
+            "the URL is not of the form redis-sentinel://[user][:password@]host[:port][,host[:port]…][/database]\
+             ?sentinelMasterId=name"
+        }
         _ => "the URL is not of the form redis://[user][:password@]host[:port][/database] or redis+unix:///path",
     };
     Error::new(ErrorKind::InvalidOption, message)
+}
+
+/// The URL is of a kind that was left out when the program was built.
+#[cfg(not(all(feature = "cluster", feature = "sentinel")))]
+pub(crate) fn missing_feature(url: &str, feature: &str) -> Error {
+    let scheme = url.split("://").next().unwrap_or_default();
+    Error::new(ErrorKind::InvalidOption, format!("{scheme}:// needs the feature `{feature}` of sosa-redis"))
 }
 
 pub(crate) fn not_indexed() -> Error {

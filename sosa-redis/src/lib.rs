@@ -1,15 +1,20 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "cluster")]
+mod cluster;
 mod collection;
 mod command;
+mod connect;
 mod connections;
 mod error;
 mod link;
 mod reply;
 mod script;
 mod server;
+mod shard;
 mod shared;
 mod store;
+mod url;
 
 pub use collection::RedisCollection;
 pub use connections::Connections;

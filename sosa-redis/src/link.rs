@@ -1,9 +1,10 @@
 //! What a store sends its requests over.
 
-use redis::aio::{ConnectionManager, MultiplexedConnection};
+use redis::aio::ConnectionManager;
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 
-use crate::shared::{Connect, Shared};
+use crate::connect::Connect;
+use crate::shared::Shared;
 
 /// What is sent in one go.
 #[derive(Clone, Copy, Debug)]
@@ -26,23 +27,38 @@ impl Request<'_> {
 pub(crate) trait Connection {
     fn command(&mut self, command: &Cmd) -> impl Future<Output = RedisResult<Value>> + Send;
     fn commands(&mut self, commands: &Pipeline) -> impl Future<Output = RedisResult<Vec<Value>>> + Send;
+    /// Tells what became of a request that ended with this error, and the error as others know it.
+    fn fate(&self, error: RedisError) -> (Fate, RedisError);
 }
 
-macro_rules! connection {
-    ($($driver:ty),*) => {$(
-        impl Connection for $driver {
-            fn command(&mut self, command: &Cmd) -> impl Future<Output = RedisResult<Value>> + Send {
-                self.send_packed_command(command)
-            }
+impl Connection for ConnectionManager {
+    fn command(&mut self, command: &Cmd) -> impl Future<Output = RedisResult<Value>> + Send {
+        self.send_packed_command(command)
+    }
 
-            fn commands(&mut self, commands: &Pipeline) -> impl Future<Output = RedisResult<Vec<Value>>> + Send {
-                self.send_packed_commands(commands, 0, commands.len())
-            }
-        }
-    )*};
+    fn commands(&mut self, commands: &Pipeline) -> impl Future<Output = RedisResult<Vec<Value>>> + Send {
+        self.send_packed_commands(commands, 0, commands.len())
+    }
+
+    fn fate(&self, error: RedisError) -> (Fate, RedisError) {
+        (if error.is_connection_refusal() { Fate::Unsent } else { Fate::Sent }, error)
+    }
 }
 
-connection!(ConnectionManager, MultiplexedConnection);
+/// What became of a request that got no answer, and of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It was not sent.
+    Unsent,
+    /// It was not done, as nobody serves the key at the time.
+    Unserved,
+    /// It may have been done.
+    Sent,
+    /// It may have been done, and nothing came in time.
+    Late,
+    /// It may have been done, and the connection is of no more use.
+    Lost,
+}
 
 /// How far a request got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +77,8 @@ pub(crate) enum Link {
 }
 
 impl Link {
-    pub(crate) fn shared(connect: impl Into<Connect>) -> Self {
-        Self::Shared(Box::new(Shared::new(connect.into())))
+    pub(crate) fn shared(connect: Connect) -> Self {
+        Self::Shared(Box::new(Shared::new(connect)))
     }
 
     /// Sends a request and waits for its answer.
@@ -70,11 +86,13 @@ impl Link {
         match self {
             Self::Managed(manager) => {
                 *progress = Progress::Sent(0);
-                let answer = request.send(&mut manager.clone()).await;
-                if answer.as_ref().is_err_and(RedisError::is_connection_refusal) {
-                    *progress = Progress::Waiting;
-                }
-                answer
+                request.send(&mut manager.clone()).await.map_err(|error| {
+                    let (fate, error) = manager.fate(error);
+                    if fate == Fate::Unsent {
+                        *progress = Progress::Waiting;
+                    }
+                    error
+                })
             }
             Self::Shared(shared) => shared.ask(request, progress).await,
         }

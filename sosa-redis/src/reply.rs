@@ -1,7 +1,7 @@
 //! What the server's answers say.
 
 use redis::Value;
-use sosa::{Cursor, Deadline, Error, Expiry, Result};
+use sosa::{Deadline, Error, Expiry, Result};
 
 use crate::error;
 
@@ -49,9 +49,8 @@ pub(crate) fn bytes(answer: Value) -> Result<Option<Vec<u8>>> {
 }
 
 /// Returns the id behind which a listing goes on, if it does.
-pub(crate) fn cursor(answer: Value) -> Result<Option<Cursor>> {
-    let last = bytes(answer)?.map(String::from_utf8).transpose().map_err(|_| error::foreign_id())?;
-    Ok(last.map(Cursor::after))
+pub(crate) fn last(answer: Value) -> Result<Option<String>> {
+    bytes(answer)?.map(String::from_utf8).transpose().map_err(|_| error::foreign_id())
 }
 
 /// Returns ids, but for what is no text, which nobody saved here.

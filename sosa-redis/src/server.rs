@@ -30,28 +30,30 @@ pub(crate) enum Effect {
 #[derive(Clone)]
 pub(crate) struct Server {
     links: Arc<[Link]>,
+    /// How many requests in a row take one connection, and so share a packet.
+    together: usize,
     turn: Arc<AtomicUsize>,
     pub(crate) timeout: Duration,
 }
 
 impl Server {
     pub(crate) fn new(connections: Connections) -> Self {
-        Self { links: connections.0, turn: Arc::default(), timeout: Redis::DEFAULT_TIMEOUT }
+        // The driver's client of a cluster puts each into a packet anyway, and is to have few at once.
+        let together = if connections.to_cluster { 1 } else { 128 };
+        Self { links: connections.links, together, turn: Arc::default(), timeout: Redis::DEFAULT_TIMEOUT }
     }
 
     /// Begins a call, which ends in time whatever it asks.
     pub(crate) fn call(&self) -> Call<'_> {
-        let (link, now) = (self.link(), Instant::now());
-        let deadline = now.checked_add(self.timeout).unwrap_or(now + FOR_EVER);
-        Call { link, answers: link.answers(), deadline, timeout: self.timeout }
+        let now = Instant::now();
+        Call { server: self, deadline: now.checked_add(self.timeout).unwrap_or(now + FOR_EVER) }
     }
 
     fn link(&self) -> &Link {
         match &*self.links {
             [link] => link,
             links => {
-                // Requests that follow each other share a connection, and so a packet.
-                let turn = self.turn.fetch_add(1, Ordering::Relaxed) / TOGETHER;
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed) / self.together;
                 &links[turn % links.len()]
             }
         }
@@ -61,16 +63,10 @@ impl Server {
 /// A deadline that no clock reaches, and none overflows with.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// How many calls in a row take one connection.
-const TOGETHER: usize = 128;
-
 /// One verb's requests.
 pub(crate) struct Call<'a> {
-    link: &'a Link,
-    /// How many answers had come in on it before.
-    answers: u64,
+    server: &'a Server,
     deadline: Instant,
-    timeout: Duration,
 }
 
 impl Call<'_> {
@@ -108,10 +104,12 @@ impl Call<'_> {
 
     /// Sends a request and reads its answer.
     async fn ask<R>(&self, request: Request<'_>, effect: Effect, read: impl Fn(Value) -> Result<R>) -> Result<R> {
+        let link = self.server.link();
+        let answers = link.answers();
         let mut again = false;
         loop {
             let mut progress = Progress::Waiting;
-            let result = match timeout_at(self.deadline, self.link.ask(request, &mut progress)).await {
+            let result = match timeout_at(self.deadline, link.ask(request, &mut progress)).await {
                 // The connection was closed, perhaps long ago: only who uses it finds out.
                 Ok(Err(error))
                     if !again
@@ -125,8 +123,8 @@ impl Call<'_> {
                 Ok(Ok(answer)) => read(answer),
                 Ok(Err(error)) => Err(error::failed(error, progress, effect)),
                 Err(_) => {
-                    self.link.give_up(progress, self.answers);
-                    Err(error::late(self.timeout, progress, effect))
+                    link.give_up(progress, answers);
+                    Err(error::late(self.server.timeout, progress, effect))
                 }
             };
             // Whatever became of the second, the first may have been done.

@@ -1,69 +1,15 @@
 //! One connection that many tasks share, made again when it is lost.
 
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{self, BoxFuture};
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, RedisError, RedisResult, Value};
+use redis::{RedisError, RedisResult, Value};
 use tokio::runtime::{self, Handle};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::link::{Progress, Request};
-
-/// What makes connections.
-#[derive(Clone)]
-pub(crate) enum Connect {
-    Client(redis::Client),
-    #[cfg(feature = "deadpool")]
-    Pool(deadpool_redis::Pool),
-}
-
-impl From<redis::Client> for Connect {
-    fn from(client: redis::Client) -> Self {
-        Self::Client(client)
-    }
-}
-
-#[cfg(feature = "deadpool")]
-impl From<deadpool_redis::Pool> for Connect {
-    fn from(pool: deadpool_redis::Pool) -> Self {
-        Self::Pool(pool)
-    }
-}
-
-impl Connect {
-    async fn connect(self) -> RedisResult<MultiplexedConnection> {
-        match self {
-            Self::Client(client) => {
-                // A verb has a deadline, which covers the answer.
-                let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-                client.get_multiplexed_async_connection_with_config(&config).await
-            }
-            #[cfg(feature = "deadpool")]
-            // By the manager and not from the pool: one that lends out all it has does not keep us waiting.
-            Self::Pool(pool) => deadpool::managed::Manager::create(pool.manager()).await,
-        }
-    }
-
-    fn attempt(self) -> Attempt {
-        let attempt = async move {
-            let late = || io::Error::from(io::ErrorKind::TimedOut).into();
-            timeout(CONNECTION_TIMEOUT, self.connect()).await.unwrap_or_else(|_| Err(late()))
-        };
-        attempt.boxed().shared()
-    }
-}
-
-/// An attempt to connect. All who wait for it drive it, so that none depends on another that is dropped,
-/// or is kept and not polled.
-type Attempt = future::Shared<BoxFuture<'static, RedisResult<MultiplexedConnection>>>;
-
-/// How long one attempt to connect may take.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(1);
+use crate::connect::{Attempt, Connect, Wire};
+use crate::link::{Connection, Fate, Progress, Request};
 
 /// The longest pause between two attempts, short enough to serve within a second of the server's return.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
@@ -98,8 +44,9 @@ enum Stage {
 
 #[derive(Clone)]
 struct Open {
-    connection: MultiplexedConnection,
+    connection: Wire,
     number: u64,
+    since: Instant,
 }
 
 /// How to come by a connection.
@@ -115,24 +62,47 @@ impl Shared {
         Self { connect, state: Mutex::new(state), answers: AtomicU64::default() }
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request and waits for its answer. As long as nobody serves its key, it is sent again after a
+    /// pause.
     pub(crate) async fn ask(&self, request: Request<'_>, progress: &mut Progress) -> RedisResult<Value> {
-        let mut open = match self.opened() {
-            Some(open) => open,
-            // Boxed, as it is seldom and large, so that the futures of all verbs stay small.
-            None => Box::pin(self.open()).await?,
-        };
-        *progress = Progress::Sent(open.number);
-        let answers = self.answers();
-        let answer = request.send(&mut open.connection).await;
-        match &answer {
-            Ok(_) => drop(self.answers.fetch_add(1, Ordering::Relaxed)),
-            // By a timeout that the connection has of its own, as those of a pool do.
-            Err(error) if error.is_timeout() => self.give_up(open.number, answers),
-            Err(error) if error.is_io_error() || error.is_unrecoverable_error() => self.lose(open.number),
-            Err(_) => {}
+        let mut unserved = 0;
+        loop {
+            let mut open = match self.opened() {
+                Some(open) => open,
+                // Boxed, as it is seldom and large, so that the futures of all verbs stay small.
+                None => Box::pin(self.open()).await?,
+            };
+            *progress = Progress::Sent(open.number);
+            let answers = self.answers();
+            match request.send(&mut open.connection).await {
+                Ok(answer) => {
+                    self.answers.fetch_add(1, Ordering::Relaxed);
+                    if open.connection.is_demoted(&answer) && open.since.elapsed() > LONGEST_PAUSE {
+                        self.lose(open.number);
+                    }
+                    if !open.connection.is_unserved(&answer) {
+                        return Ok(answer);
+                    }
+                }
+                Err(error) => {
+                    let (fate, error) = open.connection.fate(error);
+                    match fate {
+                        Fate::Unserved => {}
+                        Fate::Unsent => *progress = Progress::Waiting,
+                        Fate::Sent => {}
+                        // By a timeout that the connection has of its own, as those of a pool do.
+                        Fate::Late => self.give_up(open.number, answers),
+                        Fate::Lost => self.lose(open.number),
+                    }
+                    if fate != Fate::Unserved {
+                        return Err(error);
+                    }
+                }
+            }
+            *progress = Progress::Waiting;
+            unserved += 1;
+            Box::pin(sleep(pause(unserved, fastrand::f64()))).await;
         }
-        answer
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -169,7 +139,7 @@ impl Shared {
             Stage::Closed(_, Some(error)) if state.attempts > attempts => return Err(error.clone()),
             Stage::Closed(until, _) if *until > now => return Ok(Next::Wait(*until)),
             Stage::Opening { attempt, number, began, runtime }
-                if *runtime == here && now < *began + CONNECTION_TIMEOUT =>
+                if *runtime == here && now < *began + self.connect.timeout =>
             {
                 return Ok(Next::Join(attempt.clone(), *number));
             }
@@ -178,18 +148,18 @@ impl Shared {
             Stage::Closed(..) | Stage::Opening { .. } => {}
         }
         state.attempts += 1;
-        let (attempt, number) = (self.connect.clone().attempt(), state.attempts);
+        let (attempt, number) = (self.connect.attempt(), state.attempts);
         state.stage = Stage::Opening { attempt: attempt.clone(), number, began: now, runtime: here };
         Ok(Next::Join(attempt, number))
     }
 
     /// Notes how an attempt ended, unless somebody else did.
-    fn opens(&self, number: u64, ended: RedisResult<MultiplexedConnection>) -> RedisResult<Open> {
+    fn opens(&self, number: u64, ended: RedisResult<Wire>) -> RedisResult<Open> {
         let mut state = self.state();
         let is_news = matches!(state.stage, Stage::Opening { number: current, .. } if current == number);
         match ended {
             Ok(connection) => {
-                let open = Open { connection, number };
+                let open = Open { connection, number, since: Instant::now() };
                 if is_news {
                     state.stage = Stage::Open(open.clone());
                     state.failed = 0;
@@ -218,6 +188,22 @@ impl Shared {
     /// Returns how many answers came in.
     pub(crate) fn answers(&self) -> u64 {
         self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Forgets a connection that was there at this time, and gave nobody an answer since there were so many.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn stalls(&self, began: Instant, answers: u64) {
+        let mut state = self.state();
+        if self.answers() == answers && matches!(&state.stage, Stage::Open(open) if open.since <= began) {
+            state.stage = Stage::Closed(Instant::now(), None);
+        }
+    }
+
+    /// Returns whether there is no connection, though it is not the first attempt at one.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn is_failing(&self) -> bool {
+        let state = self.state();
+        state.attempts > 1 && !matches!(state.stage, Stage::Open(_))
     }
 
     /// Forgets a connection that gave nobody an answer since there were so many.

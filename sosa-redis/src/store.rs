@@ -3,14 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use redis::IntoConnectionInfo;
-use redis::io::tcp::TcpSettings;
 use sosa::{Keyspace, Result};
 
-use crate::collection::RedisCollection;
+use crate::collection::{Indexing, RedisCollection};
 use crate::connections::Connections;
-use crate::error;
 use crate::server::Server;
+use crate::url;
 
 /// Makes a store on the server of this client, whose keys start with the prefix.
 ///
@@ -27,7 +25,9 @@ use crate::server::Server;
 /// # Ok(()) }
 /// ```
 pub fn new(client: impl Into<Connections>, prefix: impl Into<String>) -> Redis {
-    Redis { server: Server::new(client.into()), prefix: prefix.into() }
+    let connections = client.into();
+    let sharded = connections.to_cluster;
+    Redis { server: Server::new(connections), prefix: prefix.into(), sharded }
 }
 
 /// Makes a store on the server of this URL: `redis://[user][:password@]host[:port][/database]`, or
@@ -39,11 +39,7 @@ pub fn new(client: impl Into<Connections>, prefix: impl Into<String>) -> Redis {
 /// [`InvalidOption`](sosa::ErrorKind::InvalidOption) if it is no such URL. The error does not repeat it,
 /// since it may hold a password.
 pub fn connect(url: &str, prefix: impl Into<String>) -> Result<Redis> {
-    let info = url.into_connection_info().map_err(|_| error::invalid_url(url))?;
-    // Requests of many tasks are gathered before they are written; none waits for more to come.
-    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    let client = redis::Client::open(info).map_err(|_| error::invalid_url(url))?;
-    Ok(new(client, prefix))
+    Ok(new(url::connections(url)?, prefix))
 }
 
 /// A store on a Redis server. A clone shares its connections.
@@ -51,6 +47,7 @@ pub fn connect(url: &str, prefix: impl Into<String>) -> Result<Redis> {
 pub struct Redis {
     server: Server,
     prefix: String,
+    sharded: bool,
 }
 
 impl Redis {
@@ -60,7 +57,7 @@ impl Redis {
     /// Returns the same store under another prefix, whose collections are others.
     #[must_use]
     pub fn with_prefix(&self, prefix: impl Into<String>) -> Self {
-        Self { server: self.server.clone(), prefix: prefix.into() }
+        Self { server: self.server.clone(), prefix: prefix.into(), sharded: self.sharded }
     }
 
     /// Sets how long a verb may take, connecting included; two seconds unless set. What takes longer
@@ -77,9 +74,22 @@ impl Redis {
         self
     }
 
+    /// Spreads collections over 64 shards, on one server too, as they always are on a cluster: the
+    /// keys are those of a cluster, and one may take the data over as it is when one server is no
+    /// longer enough. A page of a listing costs more, since it asks all shards; all else costs the same.
+    ///
+    /// All who use a collection must agree on this: without it they look under other keys. Collections
+    /// that are not indexed have the same keys either way.
+    #[must_use]
+    pub fn sharded(mut self) -> Self {
+        self.sharded = true;
+        self
+    }
+
     /// Returns the collection of this name, with an index of its ids for listing.
     pub fn collection<T>(&self, name: &str) -> RedisCollection<T> {
-        RedisCollection::new(self.server.clone(), Keyspace::new(&self.prefix, name), true)
+        let indexing = if self.sharded { Indexing::Sharded } else { Indexing::Whole };
+        RedisCollection::new(self.server.clone(), Keyspace::new(&self.prefix, name), indexing)
     }
 
     /// Returns the collection whose keys are this text, as it stands, and the id: data that another
@@ -93,15 +103,20 @@ impl Redis {
     /// # }
     /// ```
     pub fn collection_at<T>(&self, literal: &str) -> RedisCollection<T> {
-        RedisCollection::new(self.server.clone(), Keyspace::literal(literal), false)
+        RedisCollection::new(self.server.clone(), Keyspace::literal(literal), Indexing::None)
     }
 }
 
 // Not the client: what it prints is the driver's affair, and it knows the password.
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server, prefix } = self;
-        f.debug_struct("Redis").field("prefix", prefix).field("timeout", &server.timeout).finish_non_exhaustive()
+        let Self { server, prefix, sharded } = self;
+        let mut redis = f.debug_struct("Redis");
+        redis
+            .field("prefix", prefix)
+            .field("sharded", sharded)
+            .field("timeout", &server.timeout)
+            .finish_non_exhaustive()
     }
 }
 

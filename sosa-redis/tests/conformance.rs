@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sosa_redis::redis::{Client, aio::ConnectionManager};
+use sosa_redis::redis::{Client, aio::ConnectionManager, cluster::ClusterClient};
 use sosa_redis::sosa::conformance::{Fixture, Probe};
 use sosa_redis::sosa::{Collection, async_trait, conformance};
 use sosa_redis::{Connections, RedisCollection};
@@ -66,6 +66,30 @@ async fn unindexed() -> Store {
     Store(sosa_redis::new(client(""), ""), |things| Arc::new(things.unindexed()))
 }
 
+async fn sharded() -> Store {
+    Store(sosa_redis::new(client(""), "").sharded(), |things| Arc::new(things))
+}
+
+async fn cluster() -> Store {
+    Store(sosa_redis::connect(&sosa_tests::Cluster::shared().url(), "").expect("a URL"), |things| Arc::new(things))
+}
+
+async fn cluster_client() -> Store {
+    let nodes = sosa_tests::Cluster::shared().nodes.iter().take(1).map(|node| node.url() + "?protocol=resp3");
+    indexed(ClusterClient::new(nodes).expect("URLs"))
+}
+
+async fn cluster_pool() -> Store {
+    let nodes: Vec<_> = sosa_tests::Cluster::shared().nodes.iter().map(sosa_tests::Redis::url).collect();
+    let config = deadpool_redis::cluster::Config::from_urls(nodes);
+    indexed(config.create_pool(Some(deadpool_redis::Runtime::Tokio1)).expect("a pool"))
+}
+
+async fn cluster_unindexed() -> Store {
+    let store = sosa_redis::connect(&sosa_tests::Cluster::shared().url(), "").expect("a URL");
+    Store(store, |things| Arc::new(things.unindexed()))
+}
+
 conformance!(resp2: resp2);
 conformance!(resp3: resp3);
 conformance!(manager: manager);
@@ -73,3 +97,8 @@ conformance!(pool: pool);
 conformance!(unix_socket: unix_socket);
 conformance!(boxed: boxed);
 conformance!(unindexed: unindexed, not_indexed);
+conformance!(sharded: sharded);
+conformance!(cluster: cluster);
+conformance!(cluster_client: cluster_client);
+conformance!(cluster_pool: cluster_pool);
+conformance!(cluster_unindexed: cluster_unindexed, not_indexed);

@@ -2,12 +2,16 @@
 //! fails, and a client that can send what no well-behaved client would.
 
 mod client;
+mod cluster;
+mod load;
 mod log;
 mod proxy;
 mod redis;
 mod rest;
 
 pub use client::{Client, Response};
+pub use cluster::{Cluster, SLOTS};
+pub use load::{Load, Report, SLACK, TASKS, Things};
 pub use log::Log;
 pub use proxy::{Fault, Proxy};
 pub use redis::Redis;

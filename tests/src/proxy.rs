@@ -69,6 +69,11 @@ impl Proxy {
         Self { address, state, accepting }
     }
 
+    /// Returns where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Returns the URL of the server behind it.
     pub fn url(&self) -> String {
         format!("redis://{}/", self.address)

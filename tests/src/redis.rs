@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sosa_redis::redis::{Client, Connection};
+use sosa_redis::redis::{self, Client, Connection, FromRedisValue};
 use tempfile::TempDir;
 
 /// A running server on a free port of the loopback, with a directory of its own. It ends with this
@@ -20,6 +20,7 @@ pub struct Redis {
     arguments: Vec<String>,
     directory: TempDir,
     port: u16,
+    other_port: u16,
     process: Option<Process>,
 }
 
@@ -35,20 +36,28 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Redis {
     /// Starts a server with these arguments beside those for port and directory. It keeps nothing on
-    /// the disk unless they say so.
+    /// the disk unless they say so. `{port}` among the arguments stands for another free port, `{directory}` for
+    /// the directory.
     ///
     /// # Panics
     ///
     /// If it does not start, or is not installed.
     pub fn start(arguments: &[&str]) -> Self {
-        let directory = tempfile::tempdir().expect("a directory for the server");
+        Self::start_in(tempfile::tempdir().expect("a directory for the server"), arguments)
+    }
+
+    /// Starts a server in a directory that has files for it, and is its own.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, or is not installed.
+    pub fn start_in(directory: TempDir, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut server = Self { arguments, directory, port: 0, process: None };
+        let mut server = Self { arguments, directory, port: 0, other_port: 0, process: None };
         // Between looking for a free port and binding it somebody else may take it.
         for _ in 0..20 {
-            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-            server.port = free.local_addr().expect("it is bound").port();
-            drop(free);
+            let free = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+            [server.port, server.other_port] = free.map(|free| free.local_addr().expect("it is bound").port());
             if server.try_restart() {
                 return server;
             }
@@ -72,12 +81,18 @@ impl Redis {
     }
 
     fn try_restart(&mut self) -> bool {
+        let fill = |argument: &String| {
+            let directory = self.directory.path().to_string_lossy();
+            argument.replace("{port}", &self.other_port.to_string()).replace("{directory}", &directory)
+        };
         let mut server = Command::new("redis-server")
+            // A Sentinel's file comes first.
+            .args(self.arguments.iter().take_while(|argument| !argument.starts_with("--")).map(fill))
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .args(["--unixsocket", "redis.sock", "--loglevel", "notice"])
             .arg("--dir")
             .arg(self.directory.path())
-            .args(&self.arguments)
+            .args(self.arguments.iter().skip_while(|argument| !argument.starts_with("--")).map(fill))
             .stdout(Stdio::piped())
             .spawn()
             .expect("redis-server is missing: sudo apt-get install redis-server");
@@ -95,7 +110,7 @@ impl Redis {
         thread::spawn(move || {
             let mut line = String::new();
             while log.read_line(&mut line).is_ok_and(|length| length > 0) {
-                if line.contains("Ready to accept connections") {
+                if line.contains("Ready to accept connections") || line.contains("Sentinel ID is") {
                     let _ = ready.send(());
                     // Until it ends, or it would wait for a reader.
                     drop(log.read_to_end(&mut Vec::new()));
@@ -119,6 +134,11 @@ impl Redis {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
+    /// Returns the port that `{port}` stands for in its arguments.
+    pub fn other_port(&self) -> u16 {
+        self.other_port
+    }
+
     /// Returns its URL.
     pub fn url(&self) -> String {
         format!("redis://{}/", self.address())
@@ -137,6 +157,23 @@ impl Redis {
     pub fn control(&self) -> Connection {
         let client = Client::open(self.url()).expect("a URL");
         client.get_connection().expect("the server serves")
+    }
+
+    /// Sends it a command, its words parted by spaces, past what is tested.
+    ///
+    /// # Panics
+    ///
+    /// If it does not serve, or the answer is an error.
+    pub fn tell<T: FromRedisValue>(&self, command: &str) -> T {
+        let words: Vec<_> = command.split(' ').collect();
+        redis::cmd(words[0]).arg(&words[1..]).query(&mut self.control()).unwrap_or_else(|error| {
+            panic!("{command}: {error}");
+        })
+    }
+
+    /// Returns whether it runs.
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Kills it, as a power cut would.

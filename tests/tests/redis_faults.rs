@@ -4,9 +4,6 @@
 // The figures are worth a look.
 #![allow(clippy::print_stdout)]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, StreamExt};
@@ -16,22 +13,13 @@ use sosa::{
     Collection, CollectionExt, Condition, DestroyOptions, Error, ErrorKind, ListOptions, LoadOptions, Outcome,
     SaveOptions,
 };
-use sosa_redis::{Connections, RedisCollection};
-use sosa_tests::{Fault, Proxy, Redis};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use sosa_redis::Connections;
+use sosa_tests::{Fault, Load, Proxy, Redis, SLACK, TASKS, Things};
 
 /// How long a verb may take in these tests.
 const TIMEOUT: Duration = Duration::from_millis(400);
 
-/// What a busy machine may add.
-const SLACK: Duration = Duration::from_millis(600);
-
-const TASKS: u64 = 64;
-
 const MINUTE: Duration = Duration::from_secs(60);
-
-type Things = RedisCollection<u64>;
 
 fn things(url: &str) -> Things {
     sosa_redis::connect(url, "faults").unwrap().with_timeout(TIMEOUT).collection("things")
@@ -41,157 +29,6 @@ fn tell(control: &mut Connection, command: &str) {
     let mut words = command.split(' ');
     let mut command = redis::cmd(words.next().unwrap());
     let _: redis::Value = command.arg(words.collect::<Vec<_>>()).query(control).unwrap();
-}
-
-/// 64 tasks that save new ids, load them, and count in a counter of their own, without a pause.
-struct Load {
-    name: String,
-    tasks: JoinSet<()>,
-    seen: Arc<Seen>,
-}
-
-#[derive(Default)]
-struct Seen {
-    timeout: Duration,
-    stop: AtomicBool,
-    /// How many verbs succeeded, and how many failed.
-    verbs: watch::Sender<(u64, u64)>,
-    /// The ids of saves that were acknowledged.
-    saved: Mutex<Vec<String>>,
-    /// How often each kind of failure came, and the longest that one took, in milliseconds.
-    failures: Mutex<BTreeMap<String, (u64, u128)>>,
-    /// By counter: how many increments were acknowledged, and of how many nobody knows.
-    counts: Mutex<BTreeMap<u64, (u64, u64)>>,
-}
-
-impl Load {
-    fn start(things: &Things) -> Self {
-        Self::start_with(things, TIMEOUT)
-    }
-
-    /// Starts it on a collection with another timeout.
-    fn start_with(things: &Things, timeout: Duration) -> Self {
-        let seen = Arc::new(Seen { timeout, ..Seen::default() });
-        let (name, mut tasks) = (sosa::new_id(), JoinSet::new());
-        for task in 0..TASKS {
-            tasks.spawn(run(format!("{name} {task}"), task, things.clone(), seen.clone()));
-        }
-        Self { name, tasks, seen }
-    }
-
-    /// Waits until so many more verbs have succeeded.
-    async fn progress(&self, verbs: u64) {
-        let mut seen = self.seen.verbs.subscribe();
-        let goal = seen.borrow().0 + verbs;
-        seen.wait_for(|(succeeded, _)| *succeeded >= goal).await.unwrap();
-    }
-
-    /// Waits until so many more verbs have failed.
-    async fn failures(&self, verbs: u64) {
-        let mut seen = self.seen.verbs.subscribe();
-        let goal = seen.borrow().1 + verbs;
-        seen.wait_for(|(_, failed)| *failed >= goal).await.unwrap();
-    }
-
-    /// Returns how long it takes until a verb succeeds that began after now.
-    async fn recovery(&self) -> Duration {
-        let began = Instant::now();
-        // One of each task may have been answered before.
-        self.progress(TASKS + 1).await;
-        began.elapsed()
-    }
-
-    /// Ends it, and asserts that nothing that was acknowledged is lost.
-    async fn stop(mut self, things: &Things) -> Arc<Seen> {
-        self.seen.stop.store(true, Ordering::Relaxed);
-        while let Some(ended) = self.tasks.join_next().await {
-            ended.unwrap();
-        }
-        let saved = self.seen.saved.lock().unwrap().clone();
-        let found = things.load_many(&saved).await.unwrap();
-        assert_eq!(found.iter().filter(|value| value.is_none()).count(), 0, "acknowledged saves are lost");
-        let counts = self.seen.counts.lock().unwrap().clone();
-        for (task, (acknowledged, unknown)) in counts {
-            let counted = things.load(&format!("{} {task} counter", self.name)).await.unwrap().unwrap_or_default();
-            assert!(acknowledged <= counted, "an acknowledged increment is lost");
-            assert!(counted <= acknowledged + unknown, "an increment was made twice");
-        }
-        // What is listed is there, and what is there is listed.
-        let options = ListOptions::new().ids_only().starts_with(&*self.name);
-        let listed: BTreeSet<_> = things.stream(options).map(|item| item.unwrap().id).collect().await;
-        assert!(saved.iter().all(|id| listed.contains(id)), "a saved entry is not listed");
-        self.seen.clone()
-    }
-}
-
-impl Seen {
-    fn note<T>(&self, verb: &str, began: Instant, result: &sosa::Result<T>) {
-        match result {
-            Ok(_) => self.verbs.send_modify(|(succeeded, _)| *succeeded += 1),
-            Err(error) => {
-                let took = began.elapsed();
-                // An update makes two requests, or more where it loses a race; nobody races here.
-                let bound = if verb == "update" { 2 * self.timeout } else { self.timeout };
-                assert!(took < bound + SLACK, "{verb} took {took:?}: {error}");
-                let what = format!("{verb}: {:?}, {:?}", error.kind(), error.outcome());
-                let mut failures = self.failures.lock().unwrap();
-                let (count, longest) = failures.entry(what).or_default();
-                *count += 1;
-                *longest = (*longest).max(took.as_millis());
-                drop(failures);
-                self.verbs.send_modify(|(_, failed)| *failed += 1);
-            }
-        }
-    }
-
-    /// Prints what failed, and asserts that it is what was to be expected, and that something did.
-    fn assert_failures(&self, fault: &str, expected: &[(ErrorKind, &[Outcome])]) {
-        let failures = self.failures.lock().unwrap();
-        assert_ne!(failures.is_empty(), !expected.is_empty(), "{fault}: {failures:?}");
-        println!("{fault}: {} verbs succeeded", self.verbs.borrow().0);
-        for (what, (count, longest)) in &*failures {
-            println!("    {count} times {what}, within {longest} ms");
-            let is_expected = expected
-                .iter()
-                .flat_map(|(kind, outcomes)| outcomes.iter().map(move |outcome| format!("{kind:?}, {outcome:?}")))
-                .any(|expected| what.ends_with(&expected));
-            assert!(is_expected, "{fault}: {what}");
-        }
-    }
-}
-
-async fn run(name: String, task: u64, things: Things, seen: Arc<Seen>) {
-    let counter = format!("{name} counter");
-    for n in 0.. {
-        if seen.stop.load(Ordering::Relaxed) {
-            return;
-        }
-        let id = format!("{name} {n}");
-        let began = Instant::now();
-        let saved = things.save(&id, &n).await;
-        seen.note("save", began, &saved);
-        if saved.is_ok() {
-            seen.saved.lock().unwrap().push(id.clone());
-        }
-        let began = Instant::now();
-        let loaded = things.load(&id).await;
-        seen.note("load", began, &loaded);
-        match (&saved, &loaded) {
-            (Ok(()), Ok(value)) => assert_eq!(*value, Some(n), "a wrong answer"),
-            (_, Ok(value)) => assert!(value.is_none_or(|value| value == n), "a wrong answer"),
-            (_, Err(error)) => assert_eq!(error.outcome(), Outcome::NotApplied, "a load applies nothing"),
-        }
-        let began = Instant::now();
-        let counted = things.update(&counter, |count| Some(count.unwrap_or(0) + 1)).await;
-        seen.note("update", began, &counted);
-        let mut counts = seen.counts.lock().unwrap();
-        let (acknowledged, unknown) = counts.entry(task).or_default();
-        match counted {
-            Ok(_) => *acknowledged += 1,
-            Err(error) if error.outcome() == Outcome::Unknown => *unknown += 1,
-            Err(_) => {}
-        }
-    }
 }
 
 const NOT_APPLIED: &[Outcome] = &[Outcome::NotApplied];
@@ -210,7 +47,7 @@ async fn a_server_that_is_killed() {
         [("Client", client.into()), ("Pool", pool.unwrap().into()), ("ConnectionManager", manager.into())];
     for (client, connections) in clients {
         let things = sosa_redis::new(connections, "faults").with_timeout(TIMEOUT).collection("things");
-        let load = Load::start(&things);
+        let load = Load::start(&things, TIMEOUT);
         for _ in 0..2 {
             load.progress(1000).await;
             server.kill();
@@ -220,11 +57,11 @@ async fn a_server_that_is_killed() {
             println!("{client}: serving again {recovery:?} after the server's return");
             assert!(recovery < Duration::from_secs(1), "{client}: serving again only after {recovery:?}");
         }
-        let seen = load.stop(&things).await;
+        let report = load.stop(&things).await;
         // While a manager waits between its attempts, so does a verb.
         let expected = [(ErrorKind::Unavailable, EITHER), (ErrorKind::Timeout, EITHER)];
         let expected = if client == "ConnectionManager" { &expected[..] } else { &expected[..1] };
-        seen.assert_failures(&format!("{client}: kill -9 and a restart, twice"), expected);
+        report.assert_kept().assert_failures(&format!("{client}: kill -9 and a restart, twice"), expected);
     }
 }
 
@@ -235,24 +72,24 @@ async fn a_server_that_stands_still() {
     let things = things(&server.url());
     let late = [(ErrorKind::Timeout, EITHER), (ErrorKind::Unavailable, EITHER)];
 
-    let load = Load::start(&things);
+    let load = Load::start(&things, TIMEOUT);
     load.progress(1000).await;
     tell(&mut server.control(), "CLIENT PAUSE 900 ALL");
     tokio::time::sleep(Duration::from_millis(900)).await;
     let recovery = load.recovery().await;
     assert!(recovery < Duration::from_secs(1), "serving again only after {recovery:?}");
-    load.stop(&things).await.assert_failures("CLIENT PAUSE for 0.9 s", &late);
+    load.stop(&things).await.assert_kept().assert_failures("CLIENT PAUSE for 0.9 s", &late);
 
-    let load = Load::start(&things);
+    let load = Load::start(&things, TIMEOUT);
     load.progress(1000).await;
     server.signal(Signal::SIGSTOP);
     load.failures(3 * TASKS).await;
     server.signal(Signal::SIGCONT);
     let recovery = load.recovery().await;
     assert!(recovery < Duration::from_secs(1), "serving again only after {recovery:?}");
-    load.stop(&things).await.assert_failures("SIGSTOP for three timeouts", &late);
+    load.stop(&things).await.assert_kept().assert_failures("SIGSTOP for three timeouts", &late);
 
-    let load = Load::start(&things);
+    let load = Load::start(&things, TIMEOUT);
     load.progress(1000).await;
     let mut busy = server.control();
     let script = "local start = redis.call('TIME')[1] while redis.call('TIME')[1] - start < 2 do end";
@@ -260,7 +97,7 @@ async fn a_server_that_stands_still() {
     blocked.join().unwrap().unwrap();
     let recovery = load.recovery().await;
     assert!(recovery < Duration::from_secs(1), "serving again only after {recovery:?}");
-    load.stop(&things).await.assert_failures("a script for 1 to 2 s", &late);
+    load.stop(&things).await.assert_kept().assert_failures("a script for 1 to 2 s", &late);
 }
 
 /// The network cuts connections between request and answer, swallows answers, or is slow.
@@ -271,19 +108,17 @@ async fn a_network_that_fails() {
     let things = things(&proxy.url());
     let cut = [(ErrorKind::Unavailable, EITHER), (ErrorKind::Timeout, EITHER)];
 
-    let load = Load::start(&things);
+    let load = Load::start(&things, TIMEOUT);
     load.progress(500).await;
     proxy.set(Fault::Cut(10));
     load.progress(5000).await;
     proxy.set(Fault::None);
     let recovery = load.recovery().await;
     assert!(recovery < Duration::from_secs(1), "serving again only after {recovery:?}");
-    let seen = load.stop(&things).await;
-    seen.assert_failures("one answer in ten cut off", &cut);
-    let unknown: u64 = seen.counts.lock().unwrap().values().map(|(_, unknown)| unknown).sum();
-    let acknowledged: u64 = seen.counts.lock().unwrap().values().map(|(acknowledged, _)| acknowledged).sum();
-    println!("    {acknowledged} increments acknowledged, {unknown} unknown");
-    assert!(unknown > 0, "nothing was cut");
+    let report = load.stop(&things).await;
+    report.assert_kept().assert_failures("one answer in ten cut off", &cut);
+    println!("    {} increments acknowledged, {} unknown", report.increments, report.unknown_increments);
+    assert!(report.unknown_increments > 0, "nothing was cut");
 
     // The connections of a pool have a timeout of their own, half a second; one of its two may be found
     // dead after the other.
@@ -292,7 +127,7 @@ async fn a_network_that_fails() {
     pool.resize(2);
     let pooled = sosa_redis::new(pool, "faults").with_timeout(TIMEOUT * 2).collection("things");
     for (things, timeout) in [(&things, TIMEOUT), (&pooled, TIMEOUT * 2)] {
-        let load = Load::start_with(things, timeout);
+        let load = Load::start(things, timeout);
         load.progress(500).await;
         proxy.set(Fault::Swallow);
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -300,30 +135,29 @@ async fn a_network_that_fails() {
         // Nothing tells that a connection is dead but that nobody is answered.
         let recovery = load.recovery().await;
         assert!(recovery < 2 * timeout + SLACK, "serving again only after {recovery:?}");
-        load.stop(things).await.assert_failures("connections that swallow all answers", &cut);
+        load.stop(things).await.assert_kept().assert_failures("connections that swallow all answers", &cut);
     }
 
-    let load = Load::start(&things);
+    let load = Load::start(&things, TIMEOUT);
     load.progress(500).await;
     proxy.set(Fault::Delay(TIMEOUT / 8));
     load.progress(500).await;
-    let failures = load.seen.failures.lock().unwrap().len();
-    assert_eq!(failures, 0, "slow is no failure");
+    assert_eq!(load.verbs().1, 0, "slow is no failure");
     proxy.set(Fault::Delay(TIMEOUT * 2));
     load.failures(3 * TASKS).await;
     proxy.set(Fault::None);
     let recovery = load.recovery().await;
     assert!(recovery < TIMEOUT * 2 + SLACK, "serving again only after {recovery:?}");
-    load.stop(&things).await.assert_failures("answers that come after the timeout", &cut);
+    load.stop(&things).await.assert_kept().assert_failures("answers that come after the timeout", &cut);
 
-    let load = Load::start(&things);
+    let load = Load::start(&things, TIMEOUT);
     load.progress(500).await;
     proxy.set(Fault::Garbage);
     load.failures(3 * TASKS).await;
     proxy.set(Fault::None);
     let recovery = load.recovery().await;
     assert!(recovery < Duration::from_secs(1), "serving again only after {recovery:?}");
-    load.stop(&things).await.assert_failures("answers that are garbage", &cut);
+    load.stop(&things).await.assert_kept().assert_failures("answers that are garbage", &cut);
 }
 
 /// Asserts what a verb answered, and prints it.
@@ -452,15 +286,15 @@ async fn keys_of_another_type_in_our_place() {
 async fn scripts_that_are_flushed() {
     let server = Redis::start(&[]);
     let things = things(&server.url());
-    let load = Load::start(&things);
+    let load = Load::start(&things, TIMEOUT);
     let mut control = server.control();
     for _ in 0..20 {
         load.progress(200).await;
         tell(&mut control, "SCRIPT FLUSH SYNC");
     }
-    let seen = load.stop(&things).await;
-    seen.assert_failures("SCRIPT FLUSH, twenty times", &[]);
-    assert_eq!(things.stream(ListOptions::new()).count().await, seen.saved.lock().unwrap().len() + TASKS as usize);
+    let report = load.stop(&things).await;
+    report.assert_kept().assert_failures("SCRIPT FLUSH, twenty times", &[]);
+    assert_eq!(things.stream(ListOptions::new()).count().await, (report.saves + TASKS) as usize);
 }
 
 #[tokio::test]
@@ -611,13 +445,13 @@ async fn a_server_that_is_not_there() {
     let mut server = Redis::start(&[]);
     let things = things(&server.url());
     server.kill();
-    let load = Load::start(&things);
+    let load = Load::start(&things, TIMEOUT);
     load.failures(4 * TASKS).await;
     server.restart();
     let recovery = load.recovery().await;
     assert!(recovery < Duration::from_secs(1), "serving again only after {recovery:?}");
-    let seen = load.stop(&things).await;
-    seen.assert_failures("nothing listens", &[(ErrorKind::Unavailable, NOT_APPLIED)]);
+    let report = load.stop(&things).await;
+    report.assert_kept().assert_failures("nothing listens", &[(ErrorKind::Unavailable, NOT_APPLIED)]);
 }
 
 /// A connection that was closed while nobody used it costs a load nothing, and a save an error at most.

@@ -1,0 +1,188 @@
+//! What makes connections, and what it makes.
+
+use std::io;
+#[cfg(feature = "sentinel")]
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{self, BoxFuture};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisResult, Value};
+use tokio::time::timeout;
+
+#[cfg(feature = "cluster")]
+use crate::cluster;
+use crate::error;
+use crate::link::{Connection, Fate};
+
+/// Makes connections.
+pub(crate) struct Connect {
+    make: Box<dyn Fn() -> BoxFuture<'static, RedisResult<Wire>> + Send + Sync>,
+    /// How long an attempt may take.
+    pub(crate) timeout: Duration,
+    /// Whether an attempt goes on while nobody waits for it.
+    in_background: bool,
+}
+
+/// An attempt to connect. All who wait for it drive it, so that none depends on another that is dropped,
+/// or is kept and not polled.
+pub(crate) type Attempt = future::Shared<BoxFuture<'static, RedisResult<Wire>>>;
+
+impl Connect {
+    pub(crate) fn new<F>(timeout: Duration, make: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = RedisResult<Wire>> + Send + 'static,
+    {
+        Self { make: Box::new(move || make().boxed()), timeout, in_background: false }
+    }
+
+    /// Lets each attempt go on in a task of its own.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn in_background(self) -> Self {
+        Self { in_background: true, ..self }
+    }
+
+    /// Begins an attempt, which ends in time.
+    pub(crate) fn attempt(&self) -> Attempt {
+        let attempt = timeout(self.timeout, (self.make)());
+        let late = || Err(io::Error::from(io::ErrorKind::TimedOut).into());
+        let attempt = attempt.map(move |made| made.unwrap_or_else(|_| late())).boxed().shared();
+        if self.in_background {
+            drop(tokio::spawn(attempt.clone()));
+        }
+        attempt
+    }
+}
+
+/// For one server.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// For several, of which those that answer are waited for by those that do not.
+#[cfg(any(feature = "cluster", feature = "sentinel"))]
+pub(crate) const TIMEOUT_OF_MANY: Duration = Duration::from_secs(3);
+
+/// A connection to a server, or those to all nodes of a cluster.
+#[derive(Clone)]
+pub(crate) enum Wire {
+    Server(MultiplexedConnection),
+    #[cfg(feature = "cluster")]
+    Cluster(cluster::Nodes),
+    /// As the driver makes it, which sends again what may have been done.
+    #[cfg(all(feature = "cluster", feature = "deadpool"))]
+    PooledCluster(redis::cluster_async::ClusterConnection),
+}
+
+impl Wire {
+    /// Returns whether nothing was done because the key is not served at the time.
+    pub(crate) fn is_unserved(&self, answer: &Value) -> bool {
+        match self {
+            Self::Server(_) => false,
+            #[cfg(feature = "cluster")]
+            _ => cluster::is_unserved(answer),
+        }
+    }
+
+    /// Returns whether the server has become a replica, so that another one is to be connected to. The
+    /// client of a cluster sees to that itself.
+    pub(crate) fn is_demoted(&self, answer: &Value) -> bool {
+        matches!(self, Self::Server(_)) && error::is_read_only(answer)
+    }
+}
+
+impl From<MultiplexedConnection> for Wire {
+    fn from(connection: MultiplexedConnection) -> Self {
+        Self::Server(connection)
+    }
+}
+
+#[cfg(all(feature = "cluster", feature = "deadpool"))]
+impl From<redis::cluster_async::ClusterConnection> for Wire {
+    fn from(connection: redis::cluster_async::ClusterConnection) -> Self {
+        Self::PooledCluster(connection)
+    }
+}
+
+impl Connection for Wire {
+    async fn command(&mut self, command: &Cmd) -> RedisResult<Value> {
+        match self {
+            Self::Server(connection) => connection.send_packed_command(command).await,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(nodes) => Box::pin(nodes.command(command)).await,
+            #[cfg(all(feature = "cluster", feature = "deadpool"))]
+            Self::PooledCluster(nodes) => Box::pin(cluster::command(nodes, command)).await,
+        }
+    }
+
+    async fn commands(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        match self {
+            Self::Server(connection) => connection.send_packed_commands(commands, 0, commands.len()).await,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(nodes) => nodes.commands(commands).await,
+            #[cfg(all(feature = "cluster", feature = "deadpool"))]
+            Self::PooledCluster(nodes) => cluster::commands(nodes, commands).await,
+        }
+    }
+
+    fn fate(&self, error: RedisError) -> (Fate, RedisError) {
+        match self {
+            Self::Server(_) => {
+                let fate = match () {
+                    () if error.is_timeout() => Fate::Late,
+                    () if error.is_io_error() || error.is_unrecoverable_error() => Fate::Lost,
+                    () => Fate::Sent,
+                };
+                (fate, error)
+            }
+            #[cfg(feature = "cluster")]
+            Self::Cluster(_) => cluster::fate(error),
+            #[cfg(all(feature = "cluster", feature = "deadpool"))]
+            Self::PooledCluster(_) => (Fate::Sent, error),
+        }
+    }
+}
+
+/// Returns how connections to a server are made: a verb has a deadline, which covers the answer.
+pub(crate) fn without_timeouts() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None)
+}
+
+pub(crate) fn client(client: redis::Client) -> Connect {
+    Connect::new(TIMEOUT, move || {
+        let client = client.clone();
+        async move { client.get_multiplexed_async_connection_with_config(&without_timeouts()).await.map(Wire::Server) }
+    })
+}
+
+/// By the manager and not from the pool: one that lends out all it has does not keep us waiting.
+#[cfg(feature = "deadpool")]
+pub(crate) fn pool<M, W>(pool: deadpool::managed::Pool<M, W>, timeout: Duration) -> Connect
+where
+    M: deadpool::managed::Manager<Error = RedisError, Type: Into<Wire>> + 'static,
+    W: From<deadpool::managed::Object<M>> + 'static,
+{
+    Connect::new(timeout, move || {
+        let pool = pool.clone();
+        async move { pool.manager().create().await.map(Into::into) }
+    })
+}
+
+#[cfg(feature = "sentinel")]
+pub(crate) fn sentinel(client: redis::sentinel::SentinelClient) -> Connect {
+    let client = Arc::new(tokio::sync::Mutex::new(client));
+    Connect::new(TIMEOUT_OF_MANY, move || {
+        let client = client.clone();
+        async move {
+            let mut client = client.lock().await;
+            client.get_async_connection_with_config(&without_timeouts()).await.map(Wire::Server)
+        }
+    })
+}
+
+#[cfg(feature = "cluster")]
+pub(crate) fn cluster(client: redis::cluster::ClusterClient) -> Connect {
+    Connect::new(TIMEOUT_OF_MANY, move || {
+        let client = client.clone();
+        async move { cluster::connect(&client).await.map(Wire::Cluster) }
+    })
+}

@@ -1,0 +1,133 @@
+//! What a store is made from by its URL.
+
+use redis::io::tcp::TcpSettings;
+use redis::{ConnectionInfo, IntoConnectionInfo};
+use sosa::Result;
+
+use crate::connections::Connections;
+use crate::error;
+
+/// Makes connections to what the URL names.
+pub(crate) fn connections(url: &str) -> Result<Connections> {
+    let invalid = || error::invalid_url(url);
+    let (scheme, rest) = url.split_once("://").ok_or_else(invalid)?;
+    match scheme {
+        "redis-cluster" | "rediss-cluster" => cluster(&Nodes::of(scheme, rest).ok_or_else(invalid)?, url),
+        "redis-sentinel" | "rediss-sentinel" => sentinel(&Nodes::of(scheme, rest).ok_or_else(invalid)?, url),
+        _ => Ok(redis::Client::open(info(url).ok_or_else(invalid)?).map_err(|_| invalid())?.into()),
+    }
+}
+
+/// Requests of many tasks are gathered before they are written; none waits for more to come.
+fn tcp() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
+}
+
+fn info(url: &str) -> Option<ConnectionInfo> {
+    Some(url.into_connection_info().ok()?.set_tcp_settings(tcp()))
+}
+
+#[cfg(feature = "cluster")]
+fn cluster(nodes: &Nodes<'_>, url: &str) -> Result<Connections> {
+    use redis::cluster::ClusterClientBuilder;
+
+    let invalid = || error::invalid_url(url);
+    let nodes = nodes.urls(6379).map(|node| info(&node).ok_or_else(invalid)).collect::<Result<Vec<_>>>()?;
+    let client = ClusterClientBuilder::new(nodes)
+        .tcp_settings(tcp())
+        // Enough to follow a key. What waits for a node to be back does not do so inside the driver.
+        .retries(4)
+        .min_retry_wait(16)
+        .max_retry_wait(250)
+        .build();
+    Ok(client.map_err(|_| invalid())?.into())
+}
+
+#[cfg(not(feature = "cluster"))]
+fn cluster(_: &Nodes<'_>, url: &str) -> Result<Connections> {
+    Err(error::missing_feature(url, "cluster"))
+}
+
+#[cfg(feature = "sentinel")]
+fn sentinel(nodes: &Nodes<'_>, url: &str) -> Result<Connections> {
+    use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
+
+    let invalid = || error::invalid_url(url);
+    let (parameters, name) = nodes.parameter("sentinelMasterId").ok_or_else(invalid)?;
+    let nodes = Nodes { parameters: &parameters, ..*nodes };
+    let server = info(&nodes.urls(26379).next().ok_or_else(invalid)?).ok_or_else(invalid)?;
+    let sentinels = nodes.urls(26379).map(|node| Some(info(&node)?.addr().clone()));
+    let sentinels = sentinels.collect::<Option<Vec<_>>>().ok_or_else(invalid)?;
+    let redis = server.redis_settings();
+    let builder = SentinelClientBuilder::new(sentinels, name, SentinelServerType::Master).map_err(|_| invalid())?;
+    let mut builder = builder
+        .set_client_to_redis_db(redis.db())
+        .set_client_to_redis_protocol(redis.protocol())
+        .set_client_to_redis_tcp_settings(tcp())
+        .set_client_to_sentinel_tcp_settings(tcp());
+    // Not for the sentinels, which have users of their own.
+    if let Some(username) = redis.username() {
+        builder = builder.set_client_to_redis_username(username);
+    }
+    if let Some(password) = redis.password() {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    if nodes.scheme == "rediss" {
+        builder = builder
+            .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
+            .set_client_to_sentinel_tls_mode(redis::TlsMode::Secure);
+    }
+    Ok(builder.build().map_err(|_| invalid())?.into())
+}
+
+#[cfg(not(feature = "sentinel"))]
+fn sentinel(_: &Nodes<'_>, url: &str) -> Result<Connections> {
+    Err(error::missing_feature(url, "sentinel"))
+}
+
+/// A URL with several hosts: `redis-cluster://[user][:password@]host[:port][,host[:port]…][/database][?…]`
+#[cfg_attr(not(any(feature = "cluster", feature = "sentinel")), allow(dead_code))]
+struct Nodes<'a> {
+    /// Of each node by itself.
+    scheme: &'a str,
+    /// With the `@` behind it, if there is one.
+    user: &'a str,
+    hosts: &'a str,
+    path: &'a str,
+    /// With the `?` before it, if there are any.
+    parameters: &'a str,
+}
+
+#[cfg_attr(not(any(feature = "cluster", feature = "sentinel")), allow(dead_code))]
+impl<'a> Nodes<'a> {
+    fn of(scheme: &'a str, rest: &'a str) -> Option<Self> {
+        let (scheme, _) = scheme.split_once('-')?;
+        // A password is percent-encoded, so that none of these is in it.
+        let (rest, parameters) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+        let is_empty = hosts.split(',').any(str::is_empty);
+        (!is_empty).then_some(Self { scheme, user, hosts, path, parameters })
+    }
+
+    /// Returns the URL of each; its default port is this one.
+    fn urls(&self, port: u16) -> impl Iterator<Item = String> {
+        let Self { scheme, user, hosts, path, parameters } = self;
+        hosts.split(',').map(move |host| {
+            // An IPv6 address is in brackets.
+            let has_port = host.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
+            let port = if has_port { String::new() } else { format!(":{port}") };
+            format!("{scheme}://{user}{host}{port}{path}{parameters}")
+        })
+    }
+
+    /// Takes a parameter out: returns the others, and its value.
+    fn parameter(&self, name: &str) -> Option<(String, &'a str)> {
+        let is_it = |parameter: &&str| parameter.split_once('=').is_some_and(|(found, _)| found == name);
+        let parameters = self.parameters.strip_prefix('?')?.split('&');
+        let (_, value) = parameters.clone().find(is_it)?.split_once('=')?;
+        let others: Vec<_> = parameters.filter(|parameter| !is_it(parameter)).collect();
+        let others = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
+        (!value.is_empty()).then_some((others, value))
+    }
+}
