@@ -1,8 +1,6 @@
 //! What makes connections, and what it makes.
 
 use std::io;
-#[cfg(feature = "sentinel")]
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -15,6 +13,8 @@ use tokio::time::timeout;
 use crate::cluster;
 use crate::error;
 use crate::link::{Connection, Fate};
+#[cfg(feature = "sentinel")]
+use crate::sentinel;
 
 /// Makes connections.
 pub(crate) struct Connect {
@@ -66,6 +66,8 @@ pub(crate) const TIMEOUT_OF_MANY: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub(crate) enum Wire {
     Server(MultiplexedConnection),
+    #[cfg(feature = "sentinel")]
+    Watched(MultiplexedConnection, sentinel::Watch),
     #[cfg(feature = "cluster")]
     Cluster(cluster::Nodes),
     /// As the driver makes it, which sends again what may have been done.
@@ -77,16 +79,31 @@ impl Wire {
     /// Returns whether nothing was done because the key is not served at the time.
     pub(crate) fn is_unserved(&self, answer: &Value) -> bool {
         match self {
-            Self::Server(_) => false,
             #[cfg(feature = "cluster")]
-            _ => cluster::is_unserved(answer),
+            Self::Cluster(_) => cluster::is_unserved(answer),
+            _ => false,
+        }
+    }
+
+    /// Returns whether another server has taken this one's place meanwhile, as far as that is known.
+    pub(crate) fn is_replaced(&self) -> bool {
+        match self {
+            #[cfg(feature = "sentinel")]
+            Self::Watched(_, watch) => watch.is_replaced(),
+            _ => false,
         }
     }
 
     /// Returns whether the server has become a replica, so that another one is to be connected to. The
     /// client of a cluster sees to that itself.
     pub(crate) fn is_demoted(&self, answer: &Value) -> bool {
-        matches!(self, Self::Server(_)) && error::is_read_only(answer)
+        match self {
+            Self::Server(_) => error::is_read_only(answer),
+            #[cfg(feature = "sentinel")]
+            Self::Watched(..) => error::is_read_only(answer) || error::is_without_replicas(answer),
+            #[cfg(feature = "cluster")]
+            _ => false,
+        }
     }
 }
 
@@ -107,6 +124,8 @@ impl Connection for Wire {
     async fn command(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
             Self::Server(connection) => connection.send_packed_command(command).await,
+            #[cfg(feature = "sentinel")]
+            Self::Watched(connection, _) => connection.send_packed_command(command).await,
             #[cfg(feature = "cluster")]
             Self::Cluster(nodes) => Box::pin(nodes.command(command)).await,
             #[cfg(all(feature = "cluster", feature = "deadpool"))]
@@ -117,6 +136,8 @@ impl Connection for Wire {
     async fn commands(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
         match self {
             Self::Server(connection) => connection.send_packed_commands(commands, 0, commands.len()).await,
+            #[cfg(feature = "sentinel")]
+            Self::Watched(connection, _) => connection.send_packed_commands(commands, 0, commands.len()).await,
             #[cfg(feature = "cluster")]
             Self::Cluster(nodes) => nodes.commands(commands).await,
             #[cfg(all(feature = "cluster", feature = "deadpool"))]
@@ -126,18 +147,13 @@ impl Connection for Wire {
 
     fn fate(&self, error: RedisError) -> (Fate, RedisError) {
         match self {
-            Self::Server(_) => {
-                let fate = match () {
-                    () if error.is_timeout() => Fate::Late,
-                    () if error.is_io_error() || error.is_unrecoverable_error() => Fate::Lost,
-                    () => Fate::Sent,
-                };
-                (fate, error)
-            }
             #[cfg(feature = "cluster")]
             Self::Cluster(_) => cluster::fate(error),
             #[cfg(all(feature = "cluster", feature = "deadpool"))]
             Self::PooledCluster(_) => (Fate::Sent, error),
+            _ if error.is_timeout() => (Fate::Late, error),
+            _ if error.is_io_error() || error.is_unrecoverable_error() => (Fate::Lost, error),
+            _ => (Fate::Sent, error),
         }
     }
 }
@@ -169,14 +185,8 @@ where
 
 #[cfg(feature = "sentinel")]
 pub(crate) fn sentinel(client: redis::sentinel::SentinelClient) -> Connect {
-    let client = Arc::new(tokio::sync::Mutex::new(client));
-    Connect::new(TIMEOUT_OF_MANY, move || {
-        let client = client.clone();
-        async move {
-            let mut client = client.lock().await;
-            client.get_async_connection_with_config(&without_timeouts()).await.map(Wire::Server)
-        }
-    })
+    let client = sentinel::shared(client);
+    Connect::new(TIMEOUT_OF_MANY, move || sentinel::connect(client.clone()))
 }
 
 #[cfg(feature = "cluster")]

@@ -56,10 +56,21 @@ pub(crate) fn not_executed(answers: &[Value; 4]) -> Error {
 }
 
 pub(crate) fn is_read_only(answer: &Value) -> bool {
+    has_error(answer, &|error| error.code() == "READONLY")
+}
+
+#[cfg(feature = "sentinel")]
+pub(crate) fn is_without_replicas(answer: &Value) -> bool {
+    has_error(answer, &|error| {
+        error.code() == "NOREPLICAS" || error.details().is_some_and(|of| of.contains("NOREPLICAS"))
+    })
+}
+
+/// Returns whether an answer, or one of a transaction, is such an error.
+fn has_error(answer: &Value, is_it: &impl Fn(&ServerError) -> bool) -> bool {
     match answer {
-        Value::ServerError(error) => error.code() == "READONLY",
-        // Of a transaction.
-        Value::Array(answers) => answers.iter().any(is_read_only),
+        Value::ServerError(error) => is_it(error),
+        Value::Array(answers) => answers.iter().any(|answer| has_error(answer, is_it)),
         _ => false,
     }
 }

@@ -10,6 +10,8 @@ mod error;
 mod link;
 mod reply;
 mod script;
+#[cfg(feature = "sentinel")]
+mod sentinel;
 mod server;
 mod shard;
 mod shared;

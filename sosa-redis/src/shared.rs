@@ -68,6 +68,10 @@ impl Shared {
         let mut unserved = 0;
         loop {
             let mut open = match self.opened() {
+                Some(open) if open.connection.is_replaced() => {
+                    self.lose(open.number);
+                    continue;
+                }
                 Some(open) => open,
                 // Boxed, as it is seldom and large, so that the futures of all verbs stay small.
                 None => Box::pin(self.open()).await?,

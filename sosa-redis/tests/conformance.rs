@@ -1,12 +1,13 @@
 //! The contract, over this backend and each kind of client.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use sosa_redis::redis::{Client, aio::ConnectionManager, cluster::ClusterClient};
 use sosa_redis::sosa::conformance::{Fixture, Probe};
 use sosa_redis::sosa::{Collection, async_trait, conformance};
 use sosa_redis::{Connections, RedisCollection};
+use sosa_tests::{Cluster, Redis, Tls, user};
 
 struct Store(sosa_redis::Redis, fn(RedisCollection<Probe>) -> Arc<dyn Collection<Probe>>);
 
@@ -33,7 +34,7 @@ fn indexed(client: impl Into<Connections>) -> Store {
 }
 
 fn client(parameters: &str) -> Client {
-    Client::open(sosa_tests::Redis::shared().url() + parameters).expect("a URL")
+    Client::open(Redis::shared().url() + parameters).expect("a URL")
 }
 
 async fn resp2() -> Store {
@@ -49,12 +50,12 @@ async fn manager() -> Store {
 }
 
 async fn pool() -> Store {
-    let config = deadpool_redis::Config::from_url(sosa_tests::Redis::shared().url());
+    let config = deadpool_redis::Config::from_url(Redis::shared().url());
     indexed(config.create_pool(Some(deadpool_redis::Runtime::Tokio1)).expect("a pool"))
 }
 
 async fn unix_socket() -> Store {
-    let store = sosa_redis::connect(&sosa_tests::Redis::shared().unix_url(), "").expect("a URL");
+    let store = sosa_redis::connect(&Redis::shared().unix_url(), "").expect("a URL");
     Store(store, |things| Arc::new(things))
 }
 
@@ -71,23 +72,48 @@ async fn sharded() -> Store {
 }
 
 async fn cluster() -> Store {
-    Store(sosa_redis::connect(&sosa_tests::Cluster::shared().url(), "").expect("a URL"), |things| Arc::new(things))
+    Store(sosa_redis::connect(&Cluster::shared().url(), "").expect("a URL"), |things| Arc::new(things))
 }
 
 async fn cluster_client() -> Store {
-    let nodes = sosa_tests::Cluster::shared().nodes.iter().take(1).map(|node| node.url() + "?protocol=resp3");
+    let nodes = Cluster::shared().nodes.iter().take(1).map(|node| node.url() + "?protocol=resp3");
     indexed(ClusterClient::new(nodes).expect("URLs"))
 }
 
 async fn cluster_pool() -> Store {
-    let nodes: Vec<_> = sosa_tests::Cluster::shared().nodes.iter().map(sosa_tests::Redis::url).collect();
+    let nodes: Vec<_> = Cluster::shared().nodes.iter().map(Redis::url).collect();
     let config = deadpool_redis::cluster::Config::from_urls(nodes);
     indexed(config.create_pool(Some(deadpool_redis::Runtime::Tokio1)).expect("a pool"))
 }
 
 async fn cluster_unindexed() -> Store {
-    let store = sosa_redis::connect(&sosa_tests::Cluster::shared().url(), "").expect("a URL");
+    let store = sosa_redis::connect(&Cluster::shared().url(), "").expect("a URL");
     Store(store, |things| Arc::new(things.unindexed()))
+}
+
+async fn sentinel() -> Store {
+    Store(sosa_redis::connect(&sosa_tests::Sentinels::shared().url(), "").expect("a URL"), |things| Arc::new(things))
+}
+
+static TLS: LazyLock<Tls> = LazyLock::new(|| Tls::new("127.0.0.1"));
+
+/// With a certificate of the client's, as a user who may do no more than it needs.
+async fn tls() -> Store {
+    static SERVER: LazyLock<Redis> =
+        LazyLock::new(|| Redis::start_in(TLS.directory(), &Tls::arguments(&user("*", &[]))));
+    let url = format!("rediss://myapp:sesame@127.0.0.1:{}", SERVER.other_ports()[1]);
+    indexed(Client::build_with_tls(url, TLS.certificates(true)).expect("a URL"))
+}
+
+async fn cluster_tls() -> Store {
+    static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
+        let user = user("*", &["+cluster|slots", "+asking"]);
+        let arguments = [Tls::arguments(&user), vec!["--tls-cluster", "yes"]].concat();
+        Cluster::start_in(3, 0, &arguments, || TLS.directory())
+    });
+    let nodes = CLUSTER.nodes.iter().map(|node| format!("rediss://127.0.0.1:{}", node.other_ports()[1]));
+    let client = ClusterClient::builder(nodes).username("myapp").password("sesame").certs(TLS.certificates(true));
+    indexed(client.build().expect("URLs"))
 }
 
 conformance!(resp2: resp2);
@@ -98,7 +124,10 @@ conformance!(unix_socket: unix_socket);
 conformance!(boxed: boxed);
 conformance!(unindexed: unindexed, not_indexed);
 conformance!(sharded: sharded);
+conformance!(sentinel: sentinel);
+conformance!(tls: tls);
 conformance!(cluster: cluster);
+conformance!(cluster_tls: cluster_tls);
 conformance!(cluster_client: cluster_client);
 conformance!(cluster_pool: cluster_pool);
 conformance!(cluster_unindexed: cluster_unindexed, not_indexed);

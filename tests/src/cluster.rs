@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use crate::redis::Redis;
 
 /// How many slots there are.
@@ -41,10 +43,20 @@ impl Cluster {
     ///
     /// If that takes too long.
     pub fn start(primaries: u16, replicas: u16, arguments: &[&str]) -> Self {
+        Self::start_in(primaries, replicas, arguments, || TempDir::new().expect("a directory for the node"))
+    }
+
+    /// Starts a cluster whose nodes have files in their directories. They meet over TLS if the arguments say so,
+    /// without which clients do not learn of the ports for it.
+    ///
+    /// # Panics
+    ///
+    /// If that takes too long.
+    pub fn start_in(primaries: u16, replicas: u16, arguments: &[&str], directory: impl Fn() -> TempDir) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let mut cluster = Self { nodes: Vec::new(), arguments };
         for _ in 0..primaries * (1 + replicas) {
-            cluster.nodes.push(cluster.node());
+            cluster.nodes.push(cluster.node(directory()));
         }
         for (number, node) in cluster.nodes.iter().enumerate() {
             node.tell::<()>(&format!("CLUSTER SET-CONFIG-EPOCH {}", number + 1));
@@ -73,25 +85,27 @@ impl Cluster {
     }
 
     /// Starts a node that no other knows yet.
-    fn node(&self) -> Redis {
+    fn node(&self, directory: TempDir) -> Redis {
         let mut arguments =
-            vec!["--cluster-enabled", "yes", "--cluster-port", "{port}", "--cluster-node-timeout", "1000"];
+            vec!["--cluster-enabled", "yes", "--cluster-port", "{bus}", "--cluster-node-timeout", "1000"];
         // That one shard is down is no reason for the others to be.
         arguments.extend(["--cluster-require-full-coverage", "no", "--cluster-allow-replica-migration", "no"]);
         arguments.extend(["--repl-diskless-sync-delay", "0"]);
         arguments.extend(self.arguments.iter().map(String::as_str));
-        Redis::start(&arguments)
+        Redis::start_in(directory, &arguments)
     }
 
     /// Makes a node known to the first, and so to all.
     fn introduce(&self, node: &Redis) {
-        let port = node.address().port();
-        self.nodes[0].tell::<()>(&format!("CLUSTER MEET 127.0.0.1 {port} {}", node.other_port()));
+        let [bus, tls] = node.other_ports();
+        let over_tls = self.arguments.iter().any(|argument| argument == "--tls-cluster");
+        let port = if over_tls { tls } else { node.address().port() };
+        self.nodes[0].tell::<()>(&format!("CLUSTER MEET 127.0.0.1 {port} {bus}"));
     }
 
     /// Starts another node, which has no slots.
     pub fn add(&mut self) -> &Redis {
-        let node = self.node();
+        let node = self.node(TempDir::new().expect("a directory for the node"));
         self.introduce(&node);
         self.nodes.push(node);
         self.wait("all know all", |cluster| {

@@ -8,14 +8,18 @@ mod log;
 mod proxy;
 mod redis;
 mod rest;
+mod sentinel;
+mod tls;
 
 pub use client::{Client, Response};
 pub use cluster::{Cluster, SLOTS};
 pub use load::{Load, Report, SLACK, TASKS, Things};
 pub use log::Log;
 pub use proxy::{Fault, Proxy};
-pub use redis::Redis;
+pub use redis::{Redis, user};
 pub use rest::Rest;
+pub use sentinel::Sentinels;
+pub use tls::Tls;
 
 /// The README's programs, compiled and run.
 #[cfg(doctest)]

@@ -20,7 +20,8 @@ pub struct Redis {
     arguments: Vec<String>,
     directory: TempDir,
     port: u16,
-    other_port: u16,
+    /// For whatever else its arguments name: the bus of a cluster, and TLS.
+    other_ports: [u16; 2],
     process: Option<Process>,
 }
 
@@ -36,8 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Redis {
     /// Starts a server with these arguments beside those for port and directory. It keeps nothing on
-    /// the disk unless they say so. `{port}` among the arguments stands for another free port, `{directory}` for
-    /// the directory.
+    /// the disk unless they say so. `{bus}` and `{tls}` among the arguments stand for other free ports,
+    /// `{directory}` for the directory.
     ///
     /// # Panics
     ///
@@ -53,11 +54,12 @@ impl Redis {
     /// If it does not start, or is not installed.
     pub fn start_in(directory: TempDir, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut server = Self { arguments, directory, port: 0, other_port: 0, process: None };
+        let mut server = Self { arguments, directory, port: 0, other_ports: [0; 2], process: None };
         // Between looking for a free port and binding it somebody else may take it.
         for _ in 0..20 {
-            let free = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
-            [server.port, server.other_port] = free.map(|free| free.local_addr().expect("it is bound").port());
+            let free = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+            let [port, other_ports @ ..] = free.map(|free| free.local_addr().expect("it is bound").port());
+            (server.port, server.other_ports) = (port, other_ports);
             if server.try_restart() {
                 return server;
             }
@@ -83,7 +85,9 @@ impl Redis {
     fn try_restart(&mut self) -> bool {
         let fill = |argument: &String| {
             let directory = self.directory.path().to_string_lossy();
-            argument.replace("{port}", &self.other_port.to_string()).replace("{directory}", &directory)
+            let argument = argument.replace("{directory}", &directory);
+            let [bus, tls] = self.other_ports.map(|port| port.to_string());
+            argument.replace("{bus}", &bus).replace("{tls}", &tls)
         };
         let mut server = Command::new("redis-server")
             // A Sentinel's file comes first.
@@ -134,9 +138,9 @@ impl Redis {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// Returns the port that `{port}` stands for in its arguments.
-    pub fn other_port(&self) -> u16 {
-        self.other_port
+    /// Returns the ports that `{bus}` and `{tls}` stand for in its arguments.
+    pub fn other_ports(&self) -> [u16; 2] {
+        self.other_ports
     }
 
     /// Returns its URL.
@@ -166,7 +170,10 @@ impl Redis {
     /// If it does not serve, or the answer is an error.
     pub fn tell<T: FromRedisValue>(&self, command: &str) -> T {
         let words: Vec<_> = command.split(' ').collect();
-        redis::cmd(words[0]).arg(&words[1..]).query(&mut self.control()).unwrap_or_else(|error| {
+        let client = Client::open(self.url()).expect("a URL");
+        let tell = || redis::cmd(words[0]).arg(&words[1..]).query(&mut client.get_connection()?);
+        // Once more, as Sentinels close all connections of a server whose role changes.
+        tell().or_else(|error| if error.is_io_error() { tell() } else { Err(error) }).unwrap_or_else(|error| {
             panic!("{command}: {error}");
         })
     }
@@ -190,6 +197,19 @@ impl Redis {
         let process = self.process.as_ref().expect("it runs");
         kill(Pid::from_raw(process.server.id() as i32), signal).expect("it runs");
     }
+}
+
+/// Returns the arguments that give a server the user `myapp`, with the password `sesame` and the rights that the
+/// documentation says it needs, on these keys.
+///
+/// # Panics
+///
+/// If the documentation has no such line.
+pub fn user(keys: &str, more: &[&str]) -> Vec<String> {
+    let readme = include_str!("../../sosa-redis/README.md");
+    let line = readme.lines().find_map(|line| line.strip_prefix("ACL SETUSER ")).expect("a line for the user");
+    let line = line.replace("PASSWORD", "sesame").replace("~myapp:*", &format!("~{keys}"));
+    ["--user"].into_iter().chain(line.split(' ')).chain(more.iter().copied()).map(str::to_owned).collect()
 }
 
 impl Drop for Process {
