@@ -37,7 +37,8 @@ struct Options {
     /// The port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Where sessions are kept: `memory`, or the URL of a Redis server, `redis://127.0.0.1/`.
+    /// Where sessions are kept: `memory`, or the URL of a Redis, such as `redis://127.0.0.1/`,
+    /// `redis-cluster://127.0.0.1:7000` or `redis-sentinel://127.0.0.1/?sentinelMasterId=main`.
     #[arg(long, default_value = "memory")]
     store: String,
     /// The prefix of all keys in the store.

@@ -1,9 +1,12 @@
 //! Connections to all nodes of a cluster: the driver's, which finds the node of a key and follows where it has
 //! gone, over connections of ours, which keep it from sending again what may have been done.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -20,14 +23,14 @@ use tokio::sync::Semaphore;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, timeout};
 
-use crate::connect::{Connect, TIMEOUT, Wire};
-use crate::link::{Fate, Progress, Request};
+use crate::link::{Fate, Progress, Request, Track};
 use crate::shared::Shared;
+use crate::wire::{Connect, TIMEOUT, Wire};
 
 /// Connections to all nodes.
 #[derive(Clone)]
-pub(crate) struct Nodes {
-    connection: ClusterConnection<Node>,
+pub(crate) struct Nodes<C> {
+    connection: ClusterConnection<C>,
     room: Arc<Semaphore>,
 }
 
@@ -35,48 +38,119 @@ pub(crate) struct Nodes {
 ///
 /// All that it does is one task of tokio's. Once that has made 128 steps in a row tokio has it stop, and a step
 /// may be to take a lock: the driver (1.8.1, under tokio 1.54) then has a request that holds a lock and is not
-/// woken while the map of the slots is refreshed, which waits for that lock for ever.
-const ROOM: usize = 32;
+/// polled while the map of the slots is refreshed, which waits for that lock for ever.
+pub(crate) const ROOM: usize = 32;
+
+/// The same for connections of the driver's own, which take more steps for each.
+#[cfg(feature = "deadpool")]
+pub(crate) const POOLED_ROOM: usize = 16;
 
 /// Connects to the nodes that the client names, and to all others of the cluster.
-pub(crate) async fn connect(client: &ClusterClient) -> RedisResult<Nodes> {
+pub(crate) async fn connect(client: &ClusterClient) -> RedisResult<Nodes<Node>> {
     // Hidden from the driver's documentation, though not from its own tests, which make such connections
     // of other types as we do.
-    let connection = client.get_async_generic_connection().await?;
-    Ok(Nodes { connection, room: Arc::new(Semaphore::new(ROOM)) })
+    Ok(Nodes::new(client.get_async_generic_connection().await?, ROOM))
 }
 
-impl Nodes {
-    pub(crate) async fn command(&mut self, command: &Cmd) -> RedisResult<Value> {
-        let _place = self.room.acquire().await;
-        self::command(&mut self.connection, command).await
+impl<C> Nodes<C>
+where
+    C: ConnectionLike + DriversConnect + Clone + Send + Sync + Unpin + 'static,
+{
+    pub(crate) fn new(connection: ClusterConnection<C>, room: usize) -> Self {
+        Self { connection, room: Arc::new(Semaphore::new(room)) }
     }
 
-    pub(crate) async fn commands(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
-        let _place = self.room.acquire().await;
-        self::commands(&mut self.connection, commands).await
+    /// Sends a command to the primary of its first key, whatever the client says about replicas: what was
+    /// saved is loaded.
+    pub(crate) async fn command(&mut self, command: Cmd) -> RedisResult<Value> {
+        let _place = self.room.acquire().await.expect("it is never closed");
+        let route = RoutingInfo::SingleNode(route(first_key(&command)));
+        self.connection.route_command(command, route).await
+    }
+
+    /// Sends commands to the primary of their first key.
+    pub(crate) async fn commands(&mut self, commands: Pipeline) -> RedisResult<Vec<Value>> {
+        let _place = self.room.acquire().await.expect("it is never closed");
+        let (count, route) = (commands.len(), route(commands.cmd_iter().find_map(first_key)));
+        self.connection.route_pipeline(commands, 0, count, route).await
     }
 }
 
-/// Sends a command to the primary of its first key, whatever the client says about replicas: what
-/// was saved is loaded.
-pub(crate) async fn command<C: Wired>(nodes: &mut ClusterConnection<C>, command: &Cmd) -> RedisResult<Value> {
-    nodes.route_command(command.clone(), RoutingInfo::SingleNode(route(first_key(command)))).await
+impl Nodes<Node> {
+    /// Sends a command, once at most.
+    pub(crate) async fn tracked_command(&mut self, command: &Cmd, track: &Track) -> RedisResult<Value> {
+        let command = command.clone();
+        let _registered = Registered::new(name(&command), track);
+        self.command(command).await
+    }
+
+    /// Sends commands, once at most.
+    pub(crate) async fn tracked_commands(&mut self, commands: &Pipeline, track: &Track) -> RedisResult<Vec<Value>> {
+        let commands = commands.clone();
+        let _registered = Registered::new(first_name(&commands), track);
+        self.commands(commands).await
+    }
 }
 
-/// Sends commands to the primary of their first key.
-pub(crate) async fn commands<C: Wired>(
-    nodes: &mut ClusterConnection<C>,
-    commands: &Pipeline,
-) -> RedisResult<Vec<Value>> {
-    let key = commands.cmd_iter().find_map(first_key);
-    nodes.route_pipeline(commands.clone(), 0, commands.len(), route(key)).await
+/// The requests that the driver has, and whether each was sent, by where its first word is in memory: it is what
+/// the driver hands on as it got it, to whichever connection, again and again.
+static REQUESTS: Mutex<BTreeMap<usize, Arc<AtomicBool>>> = Mutex::new(BTreeMap::new());
+
+fn requests() -> MutexGuard<'static, BTreeMap<usize, Arc<AtomicBool>>> {
+    REQUESTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the driver asks of a connection to a node.
-pub(crate) trait Wired: ConnectionLike + DriversConnect + Clone + Send + Sync + Unpin + 'static {}
+/// A request that somebody waits for. Once nobody does, its track says whether it was sent.
+struct Registered<'a> {
+    place: usize,
+    sent: Arc<AtomicBool>,
+    track: &'a Track,
+}
 
-impl<C: ConnectionLike + DriversConnect + Clone + Send + Sync + Unpin + 'static> Wired for C {}
+impl<'a> Registered<'a> {
+    fn new(word: &[u8], track: &'a Track) -> Self {
+        let (place, sent) = (word.as_ptr() as usize, Arc::<AtomicBool>::default());
+        requests().insert(place, sent.clone());
+        Self { place, sent, track }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        let mut requests = requests();
+        // Once the driver is done with one, another may be in its place.
+        if requests.get(&self.place).is_some_and(|sent| Arc::ptr_eq(sent, &self.sent)) {
+            requests.remove(&self.place);
+        }
+        if !self.sent.load(Ordering::Relaxed) {
+            self.track.set(Progress::Waiting);
+        }
+    }
+}
+
+/// The right to send a request. Given back unless it was sent, and was not refused.
+struct Sending {
+    sent: Arc<AtomicBool>,
+    track: Track,
+    refused: bool,
+}
+
+impl Sending {
+    /// Returns it unless the request was sent before, or nobody waits for it any more.
+    fn new(place: usize) -> Option<Self> {
+        let sent = requests().get(&place).cloned()?;
+        let was_sent = sent.swap(true, Ordering::Relaxed);
+        (!was_sent).then(|| Self { sent, track: Track::default(), refused: false })
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if self.refused || self.track.get() == Progress::Waiting {
+            self.sent.store(false, Ordering::Relaxed);
+        }
+    }
+}
 
 fn route(key: Option<&[u8]>) -> SingleNodeRoutingInfo {
     key.map_or(SingleNodeRoutingInfo::Random, |key| {
@@ -97,6 +171,10 @@ fn first_key(command: &Cmd) -> Option<&[u8]> {
     }
 }
 
+fn first_name(commands: &Pipeline) -> &[u8] {
+    commands.cmd_iter().next().map(name).unwrap_or_default()
+}
+
 fn name(command: &Cmd) -> &[u8] {
     match command.args_iter().next() {
         Some(Arg::Simple(name)) => name,
@@ -104,35 +182,24 @@ fn name(command: &Cmd) -> &[u8] {
     }
 }
 
-/// Tells what became of a request that got no answer, and why.
-pub(crate) fn fate(error: RedisError) -> (Fate, RedisError) {
+/// Tells what became of a request that got no answer, by how far it got, and why.
+pub(crate) fn fate(error: RedisError, progress: Progress) -> (Fate, RedisError) {
     let detail = error.detail().unwrap_or_default().to_owned();
-    match error.code() {
-        Some(LOST) => (Fate::Sent, io::Error::new(io::ErrorKind::ConnectionReset, detail).into()),
-        Some(LATE) => (Fate::Sent, io::Error::new(io::ErrorKind::TimedOut, detail).into()),
-        // The driver's task has ended, and what it had was sent or was not.
-        _ if io_kind(&error) == Some(io::ErrorKind::BrokenPipe) => (Fate::Lost, error),
+    match (error.code(), progress) {
+        (Some(LOST), _) => (Fate::Sent, io::Error::new(io::ErrorKind::ConnectionReset, detail).into()),
+        (Some(LATE), _) => (Fate::Sent, io::Error::new(io::ErrorKind::TimedOut, detail).into()),
+        _ if has_ended(&error) => (Fate::Lost, error),
+        (_, Progress::Sent(_)) => (Fate::Sent, error),
         // What a server said in place of doing it, or we of a node that cannot be asked.
-        Some(UNSENT | "READONLY" | "MOVED" | "ASK") => (Fate::Unserved, error),
+        (Some(UNSENT | "READONLY" | "MOVED" | "ASK"), _) => (Fate::Unserved, error),
         _ if error.is_io_error() || error.kind() == ErrorKind::ClusterConnectionNotFound => (Fate::Unserved, error),
         _ => (Fate::Unsent, error),
     }
 }
 
-/// Returns whether nothing was done because the key is not served at the time.
-pub(crate) fn is_unserved(answer: &Value) -> bool {
-    let is_down = |answer: &Value| match answer {
-        Value::ServerError(error) => matches!(error.code(), "CLUSTERDOWN" | "LOADING" | "MASTERDOWN"),
-        _ => false,
-    };
-    match answer {
-        // A transaction, of which nothing was executed.
-        Value::Array(answers) => match &**answers {
-            [.., Value::ServerError(executed)] => executed.code() == "EXECABORT" && answers.iter().any(is_down),
-            _ => false,
-        },
-        answer => is_down(answer),
-    }
+/// Returns whether the driver's task has ended.
+pub(crate) fn has_ended(error: &RedisError) -> bool {
+    io_kind(error) == Some(io::ErrorKind::BrokenPipe)
 }
 
 fn io_kind(error: &RedisError) -> Option<io::ErrorKind> {
@@ -168,6 +235,9 @@ pub(crate) struct Node {
 /// connection nothing else would tell for many minutes.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long one is waited for at all, after that.
+const LONGEST: Duration = Duration::from_secs(60);
+
 /// How long a node may take to tell what it knows of the cluster: all requests wait for that.
 const OPEN_PATIENCE: Duration = Duration::from_millis(300);
 
@@ -199,32 +269,40 @@ impl DriversConnect for Node {
 }
 
 impl Node {
-    /// Sends a request and waits for its answer.
-    async fn ask(&self, request: Request<'_>) -> RedisResult<Value> {
+    /// Sends a request, known by where its first word is, and waits for its answer.
+    async fn ask(&self, request: Request<'_>, place: usize) -> RedisResult<Value> {
+        let lost = |code: &str, what: &str| Err(make_extension_error(code.to_owned(), Some(what.to_owned())));
+        let Some(mut sending) = Sending::new(place) else {
+            return lost(LOST, "sent before");
+        };
         let (began, answers) = (Instant::now(), self.connection.answers());
-        let mut progress = Progress::Waiting;
         let answer = {
             // The driver's task has its steps for other things: see `ROOM`.
-            let mut answer = std::pin::pin!(unconstrained(self.connection.ask(request, &mut progress)));
+            let mut answer = pin!(unconstrained(self.connection.ask(request, &sending.track)));
             let soon = if self.connection.is_failing() { RETURN_PATIENCE } else { PATIENCE };
+            let late = || Err(io::Error::from(io::ErrorKind::TimedOut).into());
             match unconstrained(timeout(soon, &mut answer)).await {
                 Ok(answer) => answer,
-                Err(_) if self.connection.is_failing() => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+                Err(_) if sending.track.get() == Progress::Waiting && self.connection.is_failing() => late(),
                 Err(_) => {
-                    self.connection.stalls(began, answers);
-                    answer.await
+                    self.connection.give_up(began, answers);
+                    // Whoever waits has a timeout. The driver does not notice when they have gone.
+                    unconstrained(timeout(LONGEST, answer)).await.unwrap_or_else(|_| late())
                 }
             }
         };
-        answer.map_err(|error| match progress {
-            Progress::Waiting if error.is_io_error() => self.unsent(),
-            Progress::Waiting => error,
-            Progress::Sent(_) => {
-                let code = if error.is_timeout() { LATE } else { LOST };
-                // Nothing that a server sent: its answers are no errors here.
-                make_extension_error(code.to_owned(), Some(error.category().to_owned()))
+        match answer {
+            Ok(answer) => {
+                sending.refused = is_refused(&answer);
+                Ok(answer)
             }
-        })
+            Err(error) if sending.track.get() == Progress::Waiting => {
+                Err(if error.is_io_error() { self.unsent() } else { error })
+            }
+            Err(error) if error.is_timeout() => lost(LATE, error.category()),
+            // Nothing that a server sent: its answers are no errors here.
+            Err(error) => lost(LOST, error.category()),
+        }
     }
 
     /// Returns the error for what was not sent. Upon one of them now and then, the driver asks who serves the
@@ -253,59 +331,77 @@ impl Node {
             b"CLUSTER" => return self.tell(command).await,
             _ => {}
         }
+        let place = name(command).as_ptr() as usize;
         if std::mem::take(&mut self.asking) {
-            let answers = self.asked(std::iter::once(command)).await?;
+            let answers = self.asked(std::iter::once(command), place).await?;
             return Ok(answers.into_iter().next().unwrap_or(Value::Nil));
         }
-        self.ask(Request::Command(command)).await.map(settled)
+        self.ask(Request::Command(command), place).await.map(settled)
     }
 
     /// Asks the node for what it knows of the cluster.
     async fn tell(&self, command: &Cmd) -> RedisResult<Value> {
-        let patience = if self.connection.is_failing() { CLOSED_PATIENCE } else { OPEN_PATIENCE };
+        let patience = match () {
+            () if self.connection.is_open() => OPEN_PATIENCE,
+            () if self.connection.is_failing() => CLOSED_PATIENCE,
+            // As long as the first attempt to connect may take.
+            () => TIMEOUT,
+        };
         let (began, answers) = (Instant::now(), self.connection.answers());
-        let mut progress = Progress::Waiting;
-        let answer = self.connection.ask(Request::Command(command), &mut progress);
+        let track = Track::default();
+        let answer = self.connection.ask(Request::Command(command), &track);
         unconstrained(timeout(patience, answer)).await.unwrap_or_else(|_| {
-            self.connection.stalls(began, answers);
+            self.connection.give_up(began, answers);
             Err(io::Error::from(io::ErrorKind::TimedOut).into())
         })
     }
 
     async fn commands(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        let place = first_name(commands).as_ptr() as usize;
         if std::mem::take(&mut self.asking) {
-            return self.asked(commands.cmd_iter()).await;
+            return self.asked(commands.cmd_iter(), place).await;
         }
-        self.all(commands).await
+        self.all(commands, place).await
     }
 
     /// Sends commands right behind the word that they are for a slot on its way here.
-    async fn asked<'a>(&self, commands: impl Iterator<Item = &'a Cmd>) -> RedisResult<Vec<Value>> {
+    async fn asked<'a>(&self, commands: impl Iterator<Item = &'a Cmd>, place: usize) -> RedisResult<Vec<Value>> {
         let mut asked = redis::pipe();
         asked.cmd("ASKING");
         for command in commands {
             asked.add_command(command.clone());
         }
-        let mut answers = self.all(&asked).await?;
+        let mut answers = self.all(&asked, place).await?;
         answers.drain(..1);
         Ok(answers)
     }
 
-    async fn all(&self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
-        match self.ask(Request::Commands(commands)).await? {
+    async fn all(&self, commands: &Pipeline, place: usize) -> RedisResult<Vec<Value>> {
+        match self.ask(Request::Commands(commands), place).await? {
             Value::Array(answers) => Ok(answers.into_iter().map(settled).collect()),
             answer => Ok(vec![answer]),
         }
     }
 }
 
+/// Returns whether the driver sends again what is answered like this. Of commands, which are a transaction,
+/// nothing was executed if one was.
+fn is_refused(answer: &Value) -> bool {
+    match answer {
+        Value::ServerError(error) => REFUSALS.contains(&error.code()),
+        Value::Array(answers) => answers.iter().any(is_refused),
+        _ => false,
+    }
+}
+
+/// The codes of what the driver may answer by sending again: the key is to be asked for elsewhere.
+const REFUSALS: [&str; 3] = ["MOVED", "ASK", "READONLY"];
+
 /// Keeps the driver from waiting for what may pass: we do that, where it keeps nobody else waiting, or find
 /// another way.
 fn settled(answer: Value) -> Value {
     match answer {
-        Value::ServerError(error) if !matches!(error.code(), "MOVED" | "ASK" | "READONLY") => {
-            Value::ServerError(unknown(error))
-        }
+        Value::ServerError(error) if !REFUSALS.contains(&error.code()) => Value::ServerError(unknown(error)),
         answer => answer,
     }
 }

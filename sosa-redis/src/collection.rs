@@ -188,6 +188,9 @@ impl<T, C> RedisCollection<T, C> {
         };
         let [values, expires] = reply::array(read)?;
         let (values, expires) = (reply::values(values)?, reply::values(expires)?);
+        if values.len() != places.len() || expires.len() != places.len() {
+            return Err(error::unexpected());
+        }
         values.into_iter().zip(expires).map(|(value, expires)| reply::stored(value, &expires)).collect()
     }
 
@@ -430,7 +433,9 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
         };
         let write = Write { place, encoded: &encoded, lifetime, existing, read };
         let added = match self.write(&call, &write, self.is_indexed()).await {
-            Err(error) if error::is_moving(&error) => Box::pin(self.write_apart(&call, &write)).await?,
+            Err(error) if self.is_indexed() && error::is_moving(&error) => {
+                Box::pin(self.write_apart(&call, &write)).await?
+            }
             written => written?,
         };
         if added && fastrand::u8(..SWEEP_ONE_IN) == 0 {

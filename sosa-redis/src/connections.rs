@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use redis::aio::ConnectionManager;
 
-#[cfg(feature = "deadpool")]
-use crate::connect::TIMEOUT;
-#[cfg(all(feature = "deadpool", any(feature = "cluster", feature = "sentinel")))]
-use crate::connect::TIMEOUT_OF_MANY;
-use crate::connect::{self, Connect};
+#[cfg(feature = "cluster")]
+use crate::cluster;
 use crate::link::Link;
+use crate::wire;
+#[cfg(feature = "deadpool")]
+use crate::wire::TIMEOUT;
+#[cfg(all(feature = "deadpool", any(feature = "cluster", feature = "sentinel")))]
+use crate::wire::TIMEOUT_OF_MANY;
 
 /// The connections of a store, made from the client that a program has. All tasks share them, each
 /// sends without waiting for the answers of others, and none is ever checked out.
@@ -37,6 +39,8 @@ use crate::link::Link;
 pub struct Connections {
     pub(crate) links: Arc<[Link]>,
     pub(crate) to_cluster: bool,
+    /// How many requests each takes at once, if they are few.
+    pub(crate) room: Option<usize>,
 }
 
 /// How many connections to each node of a cluster there are. The driver's client is one task for all nodes, and
@@ -46,18 +50,18 @@ const CLUSTER_CONNECTIONS: usize = 8;
 
 impl Connections {
     fn to_server(links: impl IntoIterator<Item = Link>) -> Self {
-        Self { links: links.into_iter().collect(), to_cluster: false }
+        Self { links: links.into_iter().collect(), to_cluster: false, room: None }
     }
 
     #[cfg(feature = "cluster")]
-    fn to_cluster(links: impl IntoIterator<Item = Link>) -> Self {
-        Self { links: links.into_iter().collect(), to_cluster: true }
+    fn to_cluster(links: impl IntoIterator<Item = Link>, room: Option<usize>) -> Self {
+        Self { links: links.into_iter().collect(), to_cluster: true, room }
     }
 }
 
 impl From<redis::Client> for Connections {
     fn from(client: redis::Client) -> Self {
-        Self::to_server([Link::shared(connect::client(client))])
+        Self::to_server([Link::shared(wire::client(client))])
     }
 }
 
@@ -70,41 +74,42 @@ impl From<ConnectionManager> for Connections {
 #[cfg(feature = "sentinel")]
 impl From<redis::sentinel::SentinelClient> for Connections {
     fn from(client: redis::sentinel::SentinelClient) -> Self {
-        Self::to_server([Link::shared(connect::sentinel(client))])
+        Self::to_server([Link::shared(wire::sentinel(client))])
     }
 }
 
 #[cfg(feature = "cluster")]
 impl From<redis::cluster::ClusterClient> for Connections {
     fn from(client: redis::cluster::ClusterClient) -> Self {
-        Self::to_cluster((0..CLUSTER_CONNECTIONS).map(|_| Link::shared(connect::cluster(client.clone()))))
+        let links = (0..CLUSTER_CONNECTIONS).map(|_| Link::shared(wire::cluster(client.clone())));
+        Self::to_cluster(links, Some(cluster::ROOM))
     }
 }
 
 #[cfg(feature = "deadpool")]
 impl From<deadpool_redis::Pool> for Connections {
     fn from(pool: deadpool_redis::Pool) -> Self {
-        Self::to_server(links(pool.status(), || connect::pool(pool.clone(), TIMEOUT)))
+        Self::to_server(links(pool.status(), || wire::pool(pool.clone(), TIMEOUT)))
     }
 }
 
 #[cfg(all(feature = "deadpool", feature = "sentinel"))]
 impl From<deadpool_redis::sentinel::Pool> for Connections {
     fn from(pool: deadpool_redis::sentinel::Pool) -> Self {
-        Self::to_server(links(pool.status(), || connect::pool(pool.clone(), TIMEOUT_OF_MANY)))
+        Self::to_server(links(pool.status(), || wire::pool(pool.clone(), TIMEOUT_OF_MANY)))
     }
 }
 
 #[cfg(all(feature = "deadpool", feature = "cluster"))]
 impl From<deadpool_redis::cluster::Pool> for Connections {
     fn from(pool: deadpool_redis::cluster::Pool) -> Self {
-        Self::to_cluster(links(pool.status(), || connect::pool(pool.clone(), TIMEOUT_OF_MANY)))
+        Self::to_cluster(links(pool.status(), || wire::pool(pool.clone(), TIMEOUT_OF_MANY)), None)
     }
 }
 
 /// Makes as many links as a pool may hold connections.
 #[cfg(feature = "deadpool")]
-fn links(pool: deadpool::Status, connect: impl Fn() -> Connect) -> impl Iterator<Item = Link> {
+fn links(pool: deadpool::Status, connect: impl Fn() -> wire::Connect) -> impl Iterator<Item = Link> {
     (0..pool.max_size.max(1)).map(move |_| Link::shared(connect()))
 }
 

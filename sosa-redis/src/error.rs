@@ -75,6 +75,24 @@ fn has_error(answer: &Value, is_it: &impl Fn(&ServerError) -> bool) -> bool {
     }
 }
 
+/// Returns whether nothing was done because the key is not served at the time, or the server is not ready.
+pub(crate) fn is_unserved(answer: &Value) -> bool {
+    let is_down = |answer: &Value| match answer {
+        Value::ServerError(error) => matches!(error.code(), "CLUSTERDOWN" | "LOADING" | "MASTERDOWN"),
+        _ => false,
+    };
+    match answer {
+        // A transaction, of which nothing was executed.
+        Value::Array(answers) => match &**answers {
+            [.., executed @ Value::ServerError(error)] => {
+                is_down(executed) || error.code() == "EXECABORT" && answers.iter().any(is_down)
+            }
+            _ => false,
+        },
+        answer => is_down(answer),
+    }
+}
+
 pub(crate) fn is_unknown_script(answer: &Value) -> bool {
     matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
@@ -140,7 +158,9 @@ impl fmt::Display for Moving {
 impl std::error::Error for Moving {}
 
 pub(crate) fn is_moving(error: &Error) -> bool {
-    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<Moving>)
+    // What may have been done once, by a driver that sends again, is not to be done by other means.
+    error.outcome() == Outcome::NotApplied
+        && std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<Moving>)
 }
 
 const NOT_PERMITTED: &str = "the server does not let this user do that; sosa-redis's documentation has the ACL line";
@@ -181,7 +201,7 @@ fn unquoted(text: &str) -> &str {
 pub(crate) fn failed(error: RedisError, progress: Progress, effect: Effect) -> Error {
     // The driver's own requests while it connects, such as to authenticate.
     if let Some([(_, error), ..]) = error.clone().into_server_errors().as_deref() {
-        return refused(error);
+        return refused(error).with_outcome(outcome(progress, effect));
     }
     let connecting = progress == Progress::Waiting;
     let (kind, message) = match error.kind() {

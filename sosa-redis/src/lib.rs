@@ -4,7 +4,6 @@
 mod cluster;
 mod collection;
 mod command;
-mod connect;
 mod connections;
 mod error;
 mod link;
@@ -17,6 +16,7 @@ mod shard;
 mod shared;
 mod store;
 mod url;
+mod wire;
 
 pub use collection::RedisCollection;
 pub use connections::Connections;
@@ -25,3 +25,6 @@ pub use deadpool_redis;
 pub use redis;
 pub use sosa;
 pub use store::{Redis, connect, new};
+
+#[doc = include_str!("../SCALING.md")]
+pub mod scaling {}

@@ -1,10 +1,13 @@
 //! What a store sends its requests over.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use redis::aio::ConnectionManager;
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
+use tokio::time::Instant;
 
-use crate::connect::Connect;
 use crate::shared::Shared;
+use crate::wire::Connect;
 
 /// What is sent in one go.
 #[derive(Clone, Copy, Debug)]
@@ -15,33 +18,36 @@ pub(crate) enum Request<'a> {
 }
 
 impl Request<'_> {
-    pub(crate) async fn send(self, connection: &mut impl Connection) -> RedisResult<Value> {
+    pub(crate) async fn send(self, connection: &mut impl Connection, track: &Track) -> RedisResult<Value> {
         match self {
-            Self::Command(command) => connection.command(command).await,
-            Self::Commands(commands) => Box::pin(connection.commands(commands)).await.map(Value::Array),
+            Self::Command(command) => connection.command(command, track).await,
+            Self::Commands(commands) => Box::pin(connection.commands(commands, track)).await.map(Value::Array),
         }
     }
 }
 
 /// What all connections do. The driver's trait for that boxes each future.
 pub(crate) trait Connection {
-    fn command(&mut self, command: &Cmd) -> impl Future<Output = RedisResult<Value>> + Send;
-    fn commands(&mut self, commands: &Pipeline) -> impl Future<Output = RedisResult<Vec<Value>>> + Send;
-    /// Tells what became of a request that ended with this error, and the error as others know it.
-    fn fate(&self, error: RedisError) -> (Fate, RedisError);
+    fn command(&mut self, command: &Cmd, track: &Track) -> impl Future<Output = RedisResult<Value>> + Send;
+    fn commands(&mut self, commands: &Pipeline, track: &Track) -> impl Future<Output = RedisResult<Vec<Value>>> + Send;
+    /// Tells what became of a request that ended with this error, by how far it got, and the error as others
+    /// know it.
+    fn fate(&self, error: RedisError, progress: Progress) -> (Fate, RedisError);
 }
 
 impl Connection for ConnectionManager {
-    fn command(&mut self, command: &Cmd) -> impl Future<Output = RedisResult<Value>> + Send {
+    fn command(&mut self, command: &Cmd, _: &Track) -> impl Future<Output = RedisResult<Value>> + Send {
         self.send_packed_command(command)
     }
 
-    fn commands(&mut self, commands: &Pipeline) -> impl Future<Output = RedisResult<Vec<Value>>> + Send {
+    fn commands(&mut self, commands: &Pipeline, _: &Track) -> impl Future<Output = RedisResult<Vec<Value>>> + Send {
         self.send_packed_commands(commands, 0, commands.len())
     }
 
-    fn fate(&self, error: RedisError) -> (Fate, RedisError) {
-        (if error.is_connection_refusal() { Fate::Unsent } else { Fate::Sent }, error)
+    fn fate(&self, error: RedisError, _: Progress) -> (Fate, RedisError) {
+        // A server's error is one to its own reconnecting; others come as answers.
+        let unsent = error.is_connection_refusal() || error.clone().into_server_errors().is_some();
+        (if unsent { Fate::Unsent } else { Fate::Sent }, error)
     }
 }
 
@@ -69,6 +75,24 @@ pub(crate) enum Progress {
     Sent(u64),
 }
 
+/// How far a request has got, while it is under way.
+#[derive(Default)]
+pub(crate) struct Track(AtomicU64);
+
+impl Track {
+    pub(crate) fn get(&self) -> Progress {
+        self.0.load(Ordering::Relaxed).checked_sub(1).map_or(Progress::Waiting, Progress::Sent)
+    }
+
+    pub(crate) fn set(&self, progress: Progress) {
+        let number = match progress {
+            Progress::Waiting => 0,
+            Progress::Sent(number) => number + 1,
+        };
+        self.0.store(number, Ordering::Relaxed);
+    }
+}
+
 /// A connection that is there, or will be when it is needed.
 pub(crate) enum Link {
     /// The driver reconnects.
@@ -82,19 +106,27 @@ impl Link {
     }
 
     /// Sends a request and waits for its answer.
-    pub(crate) async fn ask(&self, request: Request<'_>, progress: &mut Progress) -> RedisResult<Value> {
+    pub(crate) async fn ask(&self, request: Request<'_>, track: &Track) -> RedisResult<Value> {
         match self {
             Self::Managed(manager) => {
-                *progress = Progress::Sent(0);
-                request.send(&mut manager.clone()).await.map_err(|error| {
-                    let (fate, error) = manager.fate(error);
+                track.set(Progress::Sent(0));
+                request.send(&mut manager.clone(), track).await.map_err(|error| {
+                    let (fate, error) = manager.fate(error, track.get());
                     if fate == Fate::Unsent {
-                        *progress = Progress::Waiting;
+                        track.set(Progress::Waiting);
                     }
                     error
                 })
             }
-            Self::Shared(shared) => shared.ask(request, progress).await,
+            Self::Shared(shared) => shared.ask(request, track).await,
+        }
+    }
+
+    /// Returns how many requests are under way, if that is counted.
+    pub(crate) fn under_way(&self) -> usize {
+        match self {
+            Self::Managed(_) => 0,
+            Self::Shared(shared) => shared.under_way(),
         }
     }
 
@@ -106,11 +138,12 @@ impl Link {
         }
     }
 
-    /// Says that a request got no answer in time. A connection that gave nobody an answer since then is
-    /// not used again: where the network lost it, nothing else would tell for many minutes.
-    pub(crate) fn give_up(&self, progress: Progress, answers: u64) {
-        if let (Self::Shared(shared), Progress::Sent(number)) = (self, progress) {
-            shared.give_up(number, answers);
+    /// Says that a request that began at this time got no answer until its own. A connection that gave nobody
+    /// an answer since then is not used again: where the network lost it, nothing else would tell for many
+    /// minutes.
+    pub(crate) fn give_up(&self, began: Instant, answers: u64) {
+        if let Self::Shared(shared) = self {
+            shared.give_up(began, answers);
         }
     }
 }

@@ -8,7 +8,7 @@ use redis::sentinel::SentinelClient;
 use redis::{ConnectionAddr, RedisResult};
 use tokio::time::Instant;
 
-use crate::connect::{Wire, without_timeouts};
+use crate::wire::{Wire, without_timeouts};
 
 type Client = Arc<tokio::sync::Mutex<SentinelClient>>;
 

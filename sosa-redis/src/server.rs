@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::connections::Connections;
 use crate::error;
-use crate::link::{Link, Progress, Request};
+use crate::link::{Link, Progress, Request, Track};
 use crate::reply;
 use crate::script::Script;
 use crate::store::Redis;
@@ -30,17 +30,16 @@ pub(crate) enum Effect {
 #[derive(Clone)]
 pub(crate) struct Server {
     links: Arc<[Link]>,
-    /// How many requests in a row take one connection, and so share a packet.
-    together: usize,
+    /// How many requests a link takes at once, if they are few.
+    room: Option<usize>,
     turn: Arc<AtomicUsize>,
     pub(crate) timeout: Duration,
 }
 
 impl Server {
     pub(crate) fn new(connections: Connections) -> Self {
-        // The driver's client of a cluster puts each into a packet anyway, and is to have few at once.
-        let together = if connections.to_cluster { 1 } else { 128 };
-        Self { links: connections.links, together, turn: Arc::default(), timeout: Redis::DEFAULT_TIMEOUT }
+        let Connections { links, room, .. } = connections;
+        Self { links, room, turn: Arc::default(), timeout: Redis::DEFAULT_TIMEOUT }
     }
 
     /// Begins a call, which ends in time whatever it asks.
@@ -53,7 +52,11 @@ impl Server {
         match &*self.links {
             [link] => link,
             links => {
-                let turn = self.turn.fetch_add(1, Ordering::Relaxed) / self.together;
+                // Requests that share a connection share packets: so one after the other is filled.
+                if let Some(link) = self.room.and_then(|room| links.iter().find(|link| link.under_way() < room)) {
+                    return link;
+                }
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed) / TOGETHER;
                 &links[turn % links.len()]
             }
         }
@@ -62,6 +65,9 @@ impl Server {
 
 /// A deadline that no clock reaches, and none overflows with.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// How many requests in a row take one connection, where many may.
+const TOGETHER: usize = 128;
 
 /// One verb's requests.
 pub(crate) struct Call<'a> {
@@ -105,11 +111,13 @@ impl Call<'_> {
     /// Sends a request and reads its answer.
     async fn ask<R>(&self, request: Request<'_>, effect: Effect, read: impl Fn(Value) -> Result<R>) -> Result<R> {
         let link = self.server.link();
-        let answers = link.answers();
+        let (began, answers) = (Instant::now(), link.answers());
         let mut again = false;
         loop {
-            let mut progress = Progress::Waiting;
-            let result = match timeout_at(self.deadline, link.ask(request, &mut progress)).await {
+            let track = Track::default();
+            let answer = timeout_at(self.deadline, link.ask(request, &track)).await;
+            let progress = track.get();
+            let result = match answer {
                 // The connection was closed, perhaps long ago: only who uses it finds out.
                 Ok(Err(error))
                     if !again
@@ -123,7 +131,7 @@ impl Call<'_> {
                 Ok(Ok(answer)) => read(answer),
                 Ok(Err(error)) => Err(error::failed(error, progress, effect)),
                 Err(_) => {
-                    link.give_up(progress, answers);
+                    link.give_up(began, answers);
                     Err(error::late(self.server.timeout, progress, effect))
                 }
             };

@@ -1,6 +1,6 @@
 //! One connection that many tasks share, made again when it is lost.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use redis::{RedisError, RedisResult, Value};
 use tokio::runtime::{self, Handle};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::connect::{Attempt, Connect, Wire};
-use crate::link::{Connection, Fate, Progress, Request};
+use crate::link::{Connection, Fate, Progress, Request, Track};
+use crate::wire::{Attempt, Connect, Wire};
 
 /// The longest pause between two attempts, short enough to serve within a second of the server's return.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
@@ -19,6 +19,23 @@ pub(crate) struct Shared {
     connect: Connect,
     state: Mutex<State>,
     answers: AtomicU64,
+    under_way: AtomicUsize,
+}
+
+/// A request that is sent, or waits for the connection, until this is dropped.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct State {
@@ -59,14 +76,15 @@ enum Next {
 impl Shared {
     pub(crate) fn new(connect: Connect) -> Self {
         let state = State { stage: Stage::Closed(Instant::now(), None), attempts: 0, failed: 0 };
-        Self { connect, state: Mutex::new(state), answers: AtomicU64::default() }
+        Self { connect, state: Mutex::new(state), answers: AtomicU64::default(), under_way: AtomicUsize::default() }
     }
 
     /// Sends a request and waits for its answer. As long as nobody serves its key, it is sent again after a
     /// pause.
-    pub(crate) async fn ask(&self, request: Request<'_>, progress: &mut Progress) -> RedisResult<Value> {
+    pub(crate) async fn ask(&self, request: Request<'_>, track: &Track) -> RedisResult<Value> {
         let mut unserved = 0;
         loop {
+            let under_way = UnderWay::new(&self.under_way);
             let mut open = match self.opened() {
                 Some(open) if open.connection.is_replaced() => {
                     self.lose(open.number);
@@ -76,9 +94,11 @@ impl Shared {
                 // Boxed, as it is seldom and large, so that the futures of all verbs stay small.
                 None => Box::pin(self.open()).await?,
             };
-            *progress = Progress::Sent(open.number);
-            let answers = self.answers();
-            match request.send(&mut open.connection).await {
+            track.set(Progress::Sent(open.number));
+            let (began, answers) = (Instant::now(), self.answers());
+            let answer = request.send(&mut open.connection, track).await;
+            drop(under_way);
+            match answer {
                 Ok(answer) => {
                     self.answers.fetch_add(1, Ordering::Relaxed);
                     if open.connection.is_demoted(&answer) && open.since.elapsed() > LONGEST_PAUSE {
@@ -89,13 +109,13 @@ impl Shared {
                     }
                 }
                 Err(error) => {
-                    let (fate, error) = open.connection.fate(error);
+                    let (fate, error) = open.connection.fate(error, track.get());
                     match fate {
                         Fate::Unserved => {}
-                        Fate::Unsent => *progress = Progress::Waiting,
+                        Fate::Unsent => track.set(Progress::Waiting),
                         Fate::Sent => {}
                         // By a timeout that the connection has of its own, as those of a pool do.
-                        Fate::Late => self.give_up(open.number, answers),
+                        Fate::Late => self.give_up(began, answers),
                         Fate::Lost => self.lose(open.number),
                     }
                     if fate != Fate::Unserved {
@@ -103,7 +123,7 @@ impl Shared {
                     }
                 }
             }
-            *progress = Progress::Waiting;
+            track.set(Progress::Waiting);
             unserved += 1;
             Box::pin(sleep(pause(unserved, fastrand::f64()))).await;
         }
@@ -189,18 +209,19 @@ impl Shared {
         }
     }
 
+    /// Returns how many requests are under way.
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
     /// Returns how many answers came in.
     pub(crate) fn answers(&self) -> u64 {
         self.answers.load(Ordering::Relaxed)
     }
 
-    /// Forgets a connection that was there at this time, and gave nobody an answer since there were so many.
     #[cfg(feature = "cluster")]
-    pub(crate) fn stalls(&self, began: Instant, answers: u64) {
-        let mut state = self.state();
-        if self.answers() == answers && matches!(&state.stage, Stage::Open(open) if open.since <= began) {
-            state.stage = Stage::Closed(Instant::now(), None);
-        }
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state().stage, Stage::Open(_))
     }
 
     /// Returns whether there is no connection, though it is not the first attempt at one.
@@ -210,10 +231,11 @@ impl Shared {
         state.attempts > 1 && !matches!(state.stage, Stage::Open(_))
     }
 
-    /// Forgets a connection that gave nobody an answer since there were so many.
-    pub(crate) fn give_up(&self, number: u64, answers: u64) {
-        if self.answers() == answers {
-            self.lose(number);
+    /// Forgets a connection that was there at this time, and gave nobody an answer since there were so many.
+    pub(crate) fn give_up(&self, began: Instant, answers: u64) {
+        let mut state = self.state();
+        if self.answers() == answers && matches!(&state.stage, Stage::Open(open) if open.since <= began) {
+            state.stage = Stage::Closed(Instant::now(), None);
         }
     }
 }

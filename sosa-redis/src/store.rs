@@ -12,8 +12,8 @@ use crate::url;
 
 /// Makes a store on the server of this client, whose keys start with the prefix.
 ///
-/// The client is a [`redis::Client`], a [`redis::aio::ConnectionManager`] or a `deadpool_redis::Pool`:
-/// see [`Connections`]. Nothing connects before the first verb. In the prefix too, `:` `/` `%` `{` `}` are
+/// The client is a [`redis::Client`], a [`redis::aio::ConnectionManager`], the driver's client for a cluster or
+/// for Sentinels, or a pool of `deadpool-redis` for any of these: see [`Connections`]. Nothing connects before the first verb. In the prefix too, `:` `/` `%` `{` `}` are
 /// escaped: that of the keys of `myapp:prod` is `myapp%3Aprod`.
 ///
 /// ```no_run
@@ -30,13 +30,28 @@ pub fn new(client: impl Into<Connections>, prefix: impl Into<String>) -> Redis {
     Redis { server: Server::new(connections), prefix: prefix.into(), sharded }
 }
 
-/// Makes a store on the server of this URL: `redis://[user][:password@]host[:port][/database]`, or
-/// `redis+unix:///path[?user=…&pass=…&db=…]` for a Unix socket. `protocol=resp3` as a parameter makes
-/// it speak RESP3. Nothing connects before the first verb.
+/// Makes a store on what this URL names. Nothing connects before the first verb.
+///
+/// - a server: `redis://[user][:password@]host[:port][/database]`;
+/// - one on a Unix socket: `redis+unix:///path[?user=…&pass=…&db=…]`;
+/// - the nodes of a cluster, some of them at least: `redis-cluster://[user][:password@]host[:port][,host[:port]…]`;
+/// - the server that Sentinels name:
+///   `redis-sentinel://[user][:password@]host[:port][,host[:port]…][/database]?sentinelMasterId=name`, where user
+///   and password are the server's.
+///
+/// `protocol=resp3` as a parameter makes it speak RESP3. `rediss`, `rediss-cluster` and `rediss-sentinel` are the
+/// same over TLS, for which the feature `tls-rustls` is needed.
+///
+/// ```
+/// # fn main() -> sosa_redis::sosa::Result<()> {
+/// let store = sosa_redis::connect("redis-cluster://10.0.0.1,10.0.0.2,10.0.0.3", "myapp")?;
+/// let people = store.collection::<String>("people");
+/// # Ok(()) }
+/// ```
 ///
 /// # Errors
 ///
-/// [`InvalidOption`](sosa::ErrorKind::InvalidOption) if it is no such URL. The error does not repeat it,
+/// [`InvalidOption`](sosa::ErrorKind::InvalidOption) if it is no such URL, or of a kind whose feature is off. The error does not repeat it,
 /// since it may hold a password.
 pub fn connect(url: &str, prefix: impl Into<String>) -> Result<Redis> {
     Ok(new(url::connections(url)?, prefix))

@@ -86,7 +86,7 @@ fn sentinel(_: &Nodes<'_>, url: &str) -> Result<Connections> {
 }
 
 /// A URL with several hosts: `redis-cluster://[user][:password@]host[:port][,host[:port]…][/database][?…]`
-#[cfg_attr(not(any(feature = "cluster", feature = "sentinel")), allow(dead_code))]
+#[cfg_attr(not(all(feature = "cluster", feature = "sentinel")), allow(dead_code))]
 struct Nodes<'a> {
     /// Of each node by itself.
     scheme: &'a str,
@@ -98,7 +98,7 @@ struct Nodes<'a> {
     parameters: &'a str,
 }
 
-#[cfg_attr(not(any(feature = "cluster", feature = "sentinel")), allow(dead_code))]
+#[cfg_attr(not(all(feature = "cluster", feature = "sentinel")), allow(dead_code))]
 impl<'a> Nodes<'a> {
     fn of(scheme: &'a str, rest: &'a str) -> Option<Self> {
         let (scheme, _) = scheme.split_once('-')?;

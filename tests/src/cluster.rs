@@ -1,6 +1,8 @@
 //! A Redis cluster on the loopback.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -11,6 +13,23 @@ use crate::redis::Redis;
 
 /// How many slots there are.
 pub const SLOTS: u16 = 16384;
+
+/// What makes a server a node.
+const NODE: [&str; 12] = [
+    "--cluster-enabled",
+    "yes",
+    "--cluster-port",
+    "{bus}",
+    "--cluster-node-timeout",
+    "1000",
+    // That one shard is down is no reason for the others to be.
+    "--cluster-require-full-coverage",
+    "no",
+    "--cluster-allow-replica-migration",
+    "no",
+    "--repl-diskless-sync-delay",
+    "0",
+];
 
 /// How long the nodes may take to agree.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -67,12 +86,31 @@ impl Cluster {
             let slot = |number: u16| u32::from(number) * u32::from(SLOTS) / u32::from(primaries);
             node.tell::<()>(&format!("CLUSTER ADDSLOTSRANGE {} {}", slot(number), slot(number + 1) - 1));
         }
-        cluster.wait("all know all", |cluster| {
-            cluster.nodes.iter().all(|node| cluster.seen_by(node).len() == cluster.nodes.len())
-        });
+        cluster.wait("all know all", Self::all_know_all);
         for (number, node) in rest.iter().enumerate() {
             node.tell::<()>(&format!("CLUSTER REPLICATE {}", id(&first[number % first.len()])));
         }
+        cluster.wait_until_healthy();
+        cluster
+    }
+
+    /// Makes a cluster of one server, which keeps its data, as `redis-cli --cluster fix` does.
+    ///
+    /// # Panics
+    ///
+    /// If it does not become one.
+    pub fn of(mut server: Redis) -> Self {
+        server.restart_with(&NODE);
+        let mut fix = Command::new("redis-cli")
+            .args(["--cluster", "fix", &server.address().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-cli comes with redis-server");
+        // It asks whether it shall take the slots without keys too.
+        let told = fix.stdin.take().expect("piped").write_all(b"yes\n");
+        assert!(told.is_ok() && fix.wait().expect("it is ours").success());
+        let cluster = Self { nodes: vec![server], arguments: Vec::new() };
         cluster.wait_until_healthy();
         cluster
     }
@@ -86,11 +124,7 @@ impl Cluster {
 
     /// Starts a node that no other knows yet.
     fn node(&self, directory: TempDir) -> Redis {
-        let mut arguments =
-            vec!["--cluster-enabled", "yes", "--cluster-port", "{bus}", "--cluster-node-timeout", "1000"];
-        // That one shard is down is no reason for the others to be.
-        arguments.extend(["--cluster-require-full-coverage", "no", "--cluster-allow-replica-migration", "no"]);
-        arguments.extend(["--repl-diskless-sync-delay", "0"]);
+        let mut arguments = NODE.to_vec();
         arguments.extend(self.arguments.iter().map(String::as_str));
         Redis::start_in(directory, &arguments)
     }
@@ -103,14 +137,17 @@ impl Cluster {
         self.nodes[0].tell::<()>(&format!("CLUSTER MEET 127.0.0.1 {port} {bus}"));
     }
 
+    fn all_know_all(&self) -> bool {
+        self.nodes.iter().all(|node| self.seen_by(node).len() == self.nodes.len())
+    }
+
     /// Starts another node, which has no slots.
     pub fn add(&mut self) -> &Redis {
         let node = self.node(TempDir::new().expect("a directory for the node"));
         self.introduce(&node);
         self.nodes.push(node);
-        self.wait("all know all", |cluster| {
-            cluster.nodes.iter().all(|node| cluster.seen_by(node).len() == cluster.nodes.len())
-        });
+        self.wait("all know all", Self::all_know_all);
+        self.wait_until_healthy();
         self.nodes.last().expect("it was pushed")
     }
 

@@ -82,6 +82,17 @@ impl Redis {
         assert!(self.try_restart(), "redis-server did not start again");
     }
 
+    /// Starts it again with more arguments, on the same port and with the same data.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub fn restart_with(&mut self, arguments: &[&str]) {
+        self.kill();
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self.restart();
+    }
+
     fn try_restart(&mut self) -> bool {
         let fill = |argument: &String| {
             let directory = self.directory.path().to_string_lossy();

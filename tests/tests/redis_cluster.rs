@@ -8,11 +8,12 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use nix::sys::signal::Signal;
 use sosa::{
     Collection, CollectionExt, Condition, DestroyOptions, ErrorKind, Expiry, ListOptions, LoadOptions, Outcome,
     SaveOptions,
 };
-use sosa_tests::{Cluster, Fault, Load, Proxy, SLOTS, TASKS, Things};
+use sosa_tests::{Cluster, Fault, Load, Proxy, Redis, SLOTS, TASKS, Things};
 
 /// How long a verb may take in these tests.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -103,8 +104,8 @@ async fn many_ids_are_one_latency() {
     for id in &ids {
         things.save(id, &1).await.unwrap();
     }
-    // With the scripts that it needs.
-    drop(things.list().await.unwrap());
+    // With all connections, and the scripts that it needs.
+    drop((things.load_many(&ids).await.unwrap(), things.list().await.unwrap()));
     for proxy in &proxies {
         proxy.set(Fault::Gather(Duration::from_millis(60)));
         proxy.take();
@@ -145,7 +146,7 @@ async fn behind_proxies(arguments: &[&str]) -> (Cluster, Vec<Proxy>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_cut_off_is_not_sent_again() {
     let (cluster, proxies) = behind_proxies(&[]).await;
-    let nodes: Vec<_> = cluster.nodes.iter().map(sosa_tests::Redis::url).collect();
+    let nodes: Vec<_> = cluster.nodes.iter().map(Redis::url).collect();
     let pool = deadpool_redis::cluster::Config::from_urls(nodes.clone());
     let pool = pool.create_pool(Some(deadpool_redis::Runtime::Tokio1)).unwrap();
     pool.resize(1);
@@ -180,6 +181,42 @@ async fn what_is_cut_off_is_not_sent_again() {
             report.assert_kept();
             assert!(report.unknown_increments > 0, "nothing was cut");
         }
+    }
+}
+
+/// Nor what is late: for the client's own timeout, and where no node can be asked for the map of the slots.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_late_is_not_sent_again() {
+    let (cluster, proxies) = behind_proxies(&[]).await;
+    let nodes: Vec<_> = cluster.nodes.iter().map(Redis::url).collect();
+    let client = redis::cluster::ClusterClient::builder(nodes).response_timeout(Duration::from_millis(100));
+    let store = sosa_redis::new(client.build().unwrap(), "cluster").with_timeout(TIMEOUT);
+    let things = store.collection("things");
+    let load = Load::start(&things, TIMEOUT);
+    load.progress(500).await;
+    for proxy in &proxies {
+        proxy.set(Fault::Delay(Duration::from_millis(300)));
+    }
+    load.failures(5 * TASKS).await;
+    for proxy in &proxies {
+        proxy.set(Fault::None);
+    }
+    load.recovery().await;
+    let report = load.stop(&things).await;
+    report.assert_kept().assert_failures("answers after the client's timeout", GONE);
+
+    let cluster = Cluster::start(1, 0, &[]);
+    let patient = Duration::from_secs(4);
+    let things = sosa_redis::connect(&cluster.url(), "cluster").unwrap().with_timeout(patient).collection("things");
+    for stopped in [1300, 2500] {
+        let load = Load::start(&things, patient);
+        load.progress(2000).await;
+        cluster.nodes[0].signal(Signal::SIGSTOP);
+        tokio::time::sleep(Duration::from_millis(stopped)).await;
+        cluster.nodes[0].signal(Signal::SIGCONT);
+        load.recovery().await;
+        let report = load.stop(&things).await;
+        report.assert_kept().allow_failures(&format!("all nodes stand still for {stopped} ms"), GONE);
     }
 }
 
@@ -345,6 +382,57 @@ async fn a_node_is_added_and_removed() {
     report.assert_kept().allow_failures("a node added and removed", GONE);
 }
 
+/// As the documentation has it: what is sharded or has no index is a cluster's already, and the server itself
+/// becomes its first node.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_server_becomes_a_cluster() {
+    const ENTRIES: u64 = 300;
+    let hour = || SaveOptions::from(Expiry::After(Duration::from_secs(3600)));
+    let server = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let store = sosa_redis::connect(&server.url(), "grows").unwrap();
+    let of = |store: &sosa_redis::Redis| {
+        let things: [Things; 2] = [store.clone().sharded().collection("things"), store.collection("plain").unindexed()];
+        things
+    };
+    for things in of(&store) {
+        for n in 0..ENTRIES {
+            things.save_with(&n.to_string(), &n, hour()).await.unwrap();
+        }
+    }
+    let mut cluster = Cluster::of(server);
+    // By the old URL, until all processes have the new one.
+    let clustered = sosa_redis::connect(&cluster.url(), "grows").unwrap();
+    for (old, new) in of(&store).into_iter().zip(of(&clustered)) {
+        for n in 0..ENTRIES {
+            let id = n.to_string();
+            let updated = old.update(&id, |value| value.map(|value| value + 1)).await.unwrap();
+            assert_eq!((updated, new.load(&id).await.unwrap()), (Some(n + 1), Some(n + 1)));
+        }
+    }
+    let error = store.collection::<u64>("index").save("a", &1).await.unwrap_err();
+    println!("one index on a cluster: {error}");
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unsupported, Outcome::NotApplied), "{error:?}");
+
+    cluster.add();
+    let keys_in = |slot: &u16| cluster.nodes[0].tell::<u64>(&format!("CLUSTER COUNTKEYSINSLOT {slot}"));
+    let full: Vec<_> = (0..SLOTS / 2).filter(|slot| keys_in(slot) > 0).collect();
+    cluster.move_slots(full, 0, 1);
+    let [sharded, plain] = of(&clustered);
+    for n in 0..ENTRIES {
+        for things in [&sharded, &plain] {
+            let entry = things.load_with(&n.to_string(), LoadOptions::new().with_expiry()).await.unwrap().unwrap();
+            assert_eq!(entry.value, n + 1);
+            assert!(matches!(entry.expiry, Some(Expiry::At(_))), "its deadline is lost");
+        }
+    }
+    assert_eq!(listed(&sharded, ListOptions::new()).await.len() as u64, ENTRIES);
+    let moved: Vec<String> = cluster.nodes[1].tell("KEYS grows:plain:*");
+    let id = moved[0].rsplit(':').next().unwrap();
+    let error = store.collection::<u64>("plain").unindexed().load(id).await.unwrap_err();
+    println!("what has moved, by the old URL: {error}");
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error:?}");
+}
+
 /// Without its replica a shard is served as before.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_replicas_of_a_shard_are_gone() {
@@ -373,7 +461,7 @@ async fn one_shard_is_down() {
         load.progress(2000).await;
         let before = others.rate().await;
         if stands_still {
-            cluster.nodes[1].signal(nix::sys::signal::Signal::SIGSTOP);
+            cluster.nodes[1].signal(Signal::SIGSTOP);
         } else {
             cluster.nodes[1].kill();
         }
@@ -383,7 +471,7 @@ async fn one_shard_is_down() {
         println!("the shard that is down: {error}");
         assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout), "{error:?}");
         if stands_still {
-            cluster.nodes[1].signal(nix::sys::signal::Signal::SIGCONT);
+            cluster.nodes[1].signal(Signal::SIGCONT);
         } else {
             cluster.nodes[1].restart();
         }

@@ -1,24 +1,36 @@
-//! Two `rest` processes that share one Redis.
+//! Two `rest` processes that share one Redis, or a cluster.
 
+// The figures are worth a look.
+#![allow(clippy::print_stdout)]
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use sosa_tests::{Client, Redis, Response, Rest};
+use sosa_tests::{Client, Cluster, Redis, Response, Rest};
 
 const JSON: (&str, &[u8]) = ("content-type", b"application/json");
 
-/// Two processes of the service, and the server behind them.
-struct Site {
-    redis: Redis,
+/// Two processes of the service, and the server or the cluster behind them.
+struct Site<S = Redis> {
+    redis: S,
     services: [Rest; 2],
 }
 
 impl Site {
     async fn start(redis_options: &[&str]) -> Self {
         let redis = Redis::start(redis_options);
-        let arguments = ["--store", &redis.url()];
+        let url = redis.url();
+        Self::over(redis, &url).await
+    }
+}
+
+impl<S> Site<S> {
+    async fn over(redis: S, url: &str) -> Self {
+        let arguments = ["--store", url];
         let services = [Rest::start(&arguments).await, Rest::start(&arguments).await];
         Self { redis, services }
     }
@@ -157,4 +169,141 @@ async fn a_store_that_dies_is_503_until_it_is_back() {
         assert_eq!((visited.status, &*visited.body), (200, &*format!("{}\n", turn + 1)));
     }
     site.stop(&[&cookie]).await;
+}
+
+/// What 64 clients see of their sessions.
+#[derive(Debug, Default)]
+struct Seen {
+    /// How many times a client has logged in, written, read and logged out without an error.
+    rounds: Vec<u64>,
+    acknowledged: u64,
+    refused: u64,
+    lost: u64,
+    resurrected: u64,
+}
+
+/// One client, round after round: it logs in, writes, reads what it wrote, and logs out; and it counts
+/// in another session that stays.
+async fn go_round(site: &Site<Cluster>, client: usize, stays: &str, seen: &Mutex<Seen>, stop: &AtomicBool) -> u64 {
+    let mut visits = 0;
+    for round in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let user = format!("{client} {round}");
+        let body = serde_json::json!({ "user": user }).to_string();
+        let mut failed = false;
+        let answer = |response: &Response| {
+            let mut seen = seen.lock().unwrap();
+            match response.status {
+                200 | 204 => seen.acknowledged += 1,
+                503 => seen.refused += 1,
+                _ => panic!("{response:?}"),
+            }
+            response.status != 503
+        };
+        let visited = site.send(client, "POST", "/visits", stays, b"").await;
+        match answer(&visited) {
+            true => visits += 1,
+            false => failed = true,
+        }
+        let mut connection = site.connect(client).await;
+        let login = connection.send("POST", "/session", &[JSON], body.as_bytes()).await.unwrap();
+        if !answer(&login) {
+            continue;
+        }
+        let cookie = login.cookie().expect("a new session has a cookie").to_owned();
+        let mut written = Vec::new();
+        for n in 0..3 {
+            let body = format!(r#"{{"key{n}":{n}}}"#);
+            // The other process.
+            let response = site.send(client + n, "POST", "/session", &cookie, body.as_bytes()).await;
+            assert!(response.status == 503 || response.cookie().is_none_or(|new| new != cookie));
+            match answer(&response) {
+                true => written.push(n),
+                false => failed = true,
+            }
+        }
+        let read = site.send(client, "GET", "/session", &cookie, b"").await;
+        if answer(&read) {
+            let session: Value = serde_json::from_str(&read.body).unwrap();
+            // It is gone if replication lost it; it is never another's.
+            assert!(session["user"] == *user || session["user"].is_null(), "{user} sees {session}");
+            let lost = written.iter().filter(|n| session[format!("key{n}")] != **n).count();
+            seen.lock().unwrap().lost += lost as u64;
+        } else {
+            failed = true;
+        }
+        if answer(&site.send(client, "DELETE", "/session", &cookie, b"").await) {
+            let read = site.send(client + 1, "GET", "/session", &cookie, b"").await;
+            if answer(&read) {
+                let session: Value = serde_json::from_str(&read.body).unwrap();
+                assert!(session["user"] == *user || session["user"].is_null(), "{user} sees {session}");
+                seen.lock().unwrap().resurrected += u64::from(!session["user"].is_null());
+            }
+        } else {
+            failed = true;
+        }
+        seen.lock().unwrap().rounds[client] += u64::from(!failed);
+    }
+    visits
+}
+
+/// Both processes on a cluster, of which a primary dies: sessions are nobody else's, and all comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_of_the_cluster_dies() {
+    const CLIENTS: usize = 64;
+    let cluster = Cluster::start(3, 1, &[]);
+    let url = cluster.url();
+    let mut site = Site::over(cluster, &url).await;
+    let mut stays = Vec::new();
+    for _ in 0..CLIENTS {
+        stays.push(site.log_in().await);
+    }
+    // What was there before must not be lost.
+    for node in &site.redis.nodes[..3] {
+        assert_eq!(node.tell::<u64>("WAIT 1 1000"), 1);
+    }
+    let victim = site.redis.nodes.remove(1);
+    let seen = Mutex::new(Seen { rounds: vec![0; CLIENTS], ..Seen::default() });
+    let stop = AtomicBool::new(false);
+    let rounds = |more: u64| {
+        let goal: Vec<_> = seen.lock().unwrap().rounds.iter().map(|rounds| rounds + more).collect();
+        let seen = &seen;
+        async move {
+            while seen.lock().unwrap().rounds.iter().zip(&goal).any(|(rounds, goal)| rounds < goal) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    };
+    let outage = async {
+        rounds(2).await;
+        drop(victim);
+        let began = Instant::now();
+        rounds(2).await;
+        stop.store(true, Ordering::Relaxed);
+        began.elapsed()
+    };
+    let clients = stays.iter().enumerate().map(|(client, stays)| go_round(&site, client, stays, &seen, &stop));
+    let (outage, visits) = tokio::join!(outage, join_all(clients));
+    let mut lost = 0;
+    for (client, (cookie, visits)) in stays.iter().zip(&visits).enumerate() {
+        let session = site.show(client, cookie).await;
+        assert_eq!(session["user"], "ada", "a session is lost that was replicated");
+        lost += visits.saturating_sub(session["visits"].as_u64().unwrap_or(0));
+    }
+    let seen = seen.into_inner().unwrap();
+    println!(
+        "all {CLIENTS} had two rounds without an error {outage:?} after a primary died: {} requests acknowledged, {} \
+         refused; replication lost {} edits and {lost} of {} visits, and brought {} sessions back",
+        seen.acknowledged,
+        seen.refused,
+        seen.lost,
+        visits.iter().sum::<u64>(),
+        seen.resurrected
+    );
+    assert!(seen.refused > 0, "nothing failed");
+    assert!(seen.lost + lost < seen.acknowledged / 10, "too much is lost: {seen:?}");
+    let cookies: Vec<_> = stays.iter().map(String::as_str).collect();
+    site.stop(&cookies).await;
 }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 #[cfg(feature = "cluster")]
 use crate::cluster;
 use crate::error;
-use crate::link::{Connection, Fate};
+use crate::link::{Connection, Fate, Progress, Track};
 #[cfg(feature = "sentinel")]
 use crate::sentinel;
 
@@ -45,6 +45,7 @@ impl Connect {
 
     /// Begins an attempt, which ends in time.
     pub(crate) fn attempt(&self) -> Attempt {
+        choose_cryptography();
         let attempt = timeout(self.timeout, (self.make)());
         let late = || Err(io::Error::from(io::ErrorKind::TimedOut).into());
         let attempt = attempt.map(move |made| made.unwrap_or_else(|_| late())).boxed().shared();
@@ -55,10 +56,20 @@ impl Connect {
     }
 }
 
+/// Sees to it that there is one for TLS, since the driver leaves that to others, and rustls panics where the
+/// program was built with two of them and chose none.
+fn choose_cryptography() {
+    #[cfg(feature = "tls-rustls")]
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Unless somebody was faster.
+        drop(rustls::crypto::ring::default_provider().install_default());
+    }
+}
+
 /// For one server.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// For several, of which those that answer are waited for by those that do not.
+/// For several, of which some may not answer.
 #[cfg(any(feature = "cluster", feature = "sentinel"))]
 pub(crate) const TIMEOUT_OF_MANY: Duration = Duration::from_secs(3);
 
@@ -69,20 +80,17 @@ pub(crate) enum Wire {
     #[cfg(feature = "sentinel")]
     Watched(MultiplexedConnection, sentinel::Watch),
     #[cfg(feature = "cluster")]
-    Cluster(cluster::Nodes),
+    Cluster(cluster::Nodes<cluster::Node>),
     /// As the driver makes it, which sends again what may have been done.
     #[cfg(all(feature = "cluster", feature = "deadpool"))]
-    PooledCluster(redis::cluster_async::ClusterConnection),
+    PooledCluster(cluster::Nodes<MultiplexedConnection>),
 }
 
 impl Wire {
-    /// Returns whether nothing was done because the key is not served at the time.
+    /// Returns whether nothing was done because nobody in a cluster serves the key at the time.
     pub(crate) fn is_unserved(&self, answer: &Value) -> bool {
-        match self {
-            #[cfg(feature = "cluster")]
-            Self::Cluster(_) => cluster::is_unserved(answer),
-            _ => false,
-        }
+        // Where there is one server, whoever asks is to know.
+        !matches!(self, Self::Server(_)) && error::is_unserved(answer)
     }
 
     /// Returns whether another server has taken this one's place meanwhile, as far as that is known.
@@ -116,40 +124,45 @@ impl From<MultiplexedConnection> for Wire {
 #[cfg(all(feature = "cluster", feature = "deadpool"))]
 impl From<redis::cluster_async::ClusterConnection> for Wire {
     fn from(connection: redis::cluster_async::ClusterConnection) -> Self {
-        Self::PooledCluster(connection)
+        Self::PooledCluster(cluster::Nodes::new(connection, cluster::POOLED_ROOM))
     }
 }
 
+// Only a cluster's connections have a use for how far a request got.
+#[cfg_attr(not(feature = "cluster"), allow(unused_variables))]
 impl Connection for Wire {
-    async fn command(&mut self, command: &Cmd) -> RedisResult<Value> {
+    async fn command(&mut self, command: &Cmd, track: &Track) -> RedisResult<Value> {
         match self {
             Self::Server(connection) => connection.send_packed_command(command).await,
             #[cfg(feature = "sentinel")]
             Self::Watched(connection, _) => connection.send_packed_command(command).await,
             #[cfg(feature = "cluster")]
-            Self::Cluster(nodes) => Box::pin(nodes.command(command)).await,
+            Self::Cluster(nodes) => Box::pin(nodes.tracked_command(command, track)).await,
             #[cfg(all(feature = "cluster", feature = "deadpool"))]
-            Self::PooledCluster(nodes) => Box::pin(cluster::command(nodes, command)).await,
+            Self::PooledCluster(nodes) => Box::pin(nodes.command(command.clone())).await,
         }
     }
 
-    async fn commands(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+    async fn commands(&mut self, commands: &Pipeline, track: &Track) -> RedisResult<Vec<Value>> {
         match self {
             Self::Server(connection) => connection.send_packed_commands(commands, 0, commands.len()).await,
             #[cfg(feature = "sentinel")]
             Self::Watched(connection, _) => connection.send_packed_commands(commands, 0, commands.len()).await,
             #[cfg(feature = "cluster")]
-            Self::Cluster(nodes) => nodes.commands(commands).await,
+            Self::Cluster(nodes) => nodes.tracked_commands(commands, track).await,
             #[cfg(all(feature = "cluster", feature = "deadpool"))]
-            Self::PooledCluster(nodes) => cluster::commands(nodes, commands).await,
+            Self::PooledCluster(nodes) => nodes.commands(commands.clone()).await,
         }
     }
 
-    fn fate(&self, error: RedisError) -> (Fate, RedisError) {
+    fn fate(&self, error: RedisError, progress: Progress) -> (Fate, RedisError) {
         match self {
             #[cfg(feature = "cluster")]
-            Self::Cluster(_) => cluster::fate(error),
+            Self::Cluster(_) => cluster::fate(error, progress),
             #[cfg(all(feature = "cluster", feature = "deadpool"))]
+            Self::PooledCluster(_) if cluster::has_ended(&error) => (Fate::Lost, error),
+            #[cfg(all(feature = "cluster", feature = "deadpool"))]
+            // Once or more.
             Self::PooledCluster(_) => (Fate::Sent, error),
             _ if error.is_timeout() => (Fate::Late, error),
             _ if error.is_io_error() || error.is_unrecoverable_error() => (Fate::Lost, error),
