@@ -28,7 +28,7 @@ use crate::wire::TIMEOUT_OF_MANY;
 /// - From a `redis::sentinel::SentinelClient` or a `deadpool_redis::sentinel::Pool` (feature `sentinel`): as
 ///   from a client or a pool, to the server that the sentinels name at that time. The client's server type must
 ///   be the master.
-/// - From a `redis::cluster::ClusterClient` (feature `cluster`): eight connections to each node. See
+/// - From a `redis::cluster::ClusterClient` (feature `cluster`): up to eight connections to each node. See
 ///   [*On a cluster*](crate#on-a-cluster), also for what becomes of the client's retries.
 /// - From a `deadpool_redis::cluster::Pool`: as many of these as the pool may hold, **which send again by
 ///   themselves what may have been done**. See there before you choose it.

@@ -45,7 +45,7 @@ impl Server {
     /// Begins a call, which ends in time whatever it asks.
     pub(crate) fn call(&self) -> Call<'_> {
         let now = Instant::now();
-        Call { server: self, deadline: now.checked_add(self.timeout).unwrap_or(now + FOR_EVER) }
+        Call { server: self, began: now, deadline: now.checked_add(self.timeout).unwrap_or(now + FOR_EVER) }
     }
 
     fn link(&self) -> &Link {
@@ -72,6 +72,7 @@ const TOGETHER: usize = 128;
 /// One verb's requests.
 pub(crate) struct Call<'a> {
     server: &'a Server,
+    began: Instant,
     deadline: Instant,
 }
 
@@ -111,7 +112,7 @@ impl Call<'_> {
     /// Sends a request and reads its answer.
     async fn ask<R>(&self, request: Request<'_>, effect: Effect, read: impl Fn(Value) -> Result<R>) -> Result<R> {
         let link = self.server.link();
-        let (began, answers) = (Instant::now(), link.answers());
+        let answers = link.answers();
         let mut again = false;
         loop {
             let track = Track::default();
@@ -131,7 +132,7 @@ impl Call<'_> {
                 Ok(Ok(answer)) => read(answer),
                 Ok(Err(error)) => Err(error::failed(error, progress, effect)),
                 Err(_) => {
-                    link.give_up(began, answers);
+                    link.give_up(self.began, answers);
                     Err(error::late(self.server.timeout, progress, effect))
                 }
             };

@@ -95,7 +95,7 @@ impl Shared {
                 None => Box::pin(self.open()).await?,
             };
             track.set(Progress::Sent(open.number));
-            let (began, answers) = (Instant::now(), self.answers());
+            let answers = self.answers();
             let answer = request.send(&mut open.connection, track).await;
             drop(under_way);
             match answer {
@@ -115,7 +115,8 @@ impl Shared {
                         Fate::Unsent => track.set(Progress::Waiting),
                         Fate::Sent => {}
                         // By a timeout that the connection has of its own, as those of a pool do.
-                        Fate::Late => self.give_up(began, answers),
+                        Fate::Late if self.answers() == answers => self.lose(open.number),
+                        Fate::Late => {}
                         Fate::Lost => self.lose(open.number),
                     }
                     if fate != Fate::Unserved {

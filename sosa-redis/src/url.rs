@@ -12,8 +12,8 @@ pub(crate) fn connections(url: &str) -> Result<Connections> {
     let invalid = || error::invalid_url(url);
     let (scheme, rest) = url.split_once("://").ok_or_else(invalid)?;
     match scheme {
-        "redis-cluster" | "rediss-cluster" => cluster(&Nodes::of(scheme, rest).ok_or_else(invalid)?, url),
-        "redis-sentinel" | "rediss-sentinel" => sentinel(&Nodes::of(scheme, rest).ok_or_else(invalid)?, url),
+        "redis-cluster" | "rediss-cluster" => cluster(&Hosts::of(scheme, rest).ok_or_else(invalid)?, url),
+        "redis-sentinel" | "rediss-sentinel" => sentinel(&Hosts::of(scheme, rest).ok_or_else(invalid)?, url),
         _ => Ok(redis::Client::open(info(url).ok_or_else(invalid)?).map_err(|_| invalid())?.into()),
     }
 }
@@ -28,11 +28,11 @@ fn info(url: &str) -> Option<ConnectionInfo> {
 }
 
 #[cfg(feature = "cluster")]
-fn cluster(nodes: &Nodes<'_>, url: &str) -> Result<Connections> {
+fn cluster(hosts: &Hosts<'_>, url: &str) -> Result<Connections> {
     use redis::cluster::ClusterClientBuilder;
 
     let invalid = || error::invalid_url(url);
-    let nodes = nodes.urls(6379).map(|node| info(&node).ok_or_else(invalid)).collect::<Result<Vec<_>>>()?;
+    let nodes = hosts.urls(6379).map(|node| info(&node).ok_or_else(invalid)).collect::<Result<Vec<_>>>()?;
     let client = ClusterClientBuilder::new(nodes)
         .tcp_settings(tcp())
         // Enough to follow a key. What waits for a node to be back does not do so inside the driver.
@@ -44,19 +44,19 @@ fn cluster(nodes: &Nodes<'_>, url: &str) -> Result<Connections> {
 }
 
 #[cfg(not(feature = "cluster"))]
-fn cluster(_: &Nodes<'_>, url: &str) -> Result<Connections> {
+fn cluster(_: &Hosts<'_>, url: &str) -> Result<Connections> {
     Err(error::missing_feature(url, "cluster"))
 }
 
 #[cfg(feature = "sentinel")]
-fn sentinel(nodes: &Nodes<'_>, url: &str) -> Result<Connections> {
+fn sentinel(hosts: &Hosts<'_>, url: &str) -> Result<Connections> {
     use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 
     let invalid = || error::invalid_url(url);
-    let (parameters, name) = nodes.parameter("sentinelMasterId").ok_or_else(invalid)?;
-    let nodes = Nodes { parameters: &parameters, ..*nodes };
-    let server = info(&nodes.urls(26379).next().ok_or_else(invalid)?).ok_or_else(invalid)?;
-    let sentinels = nodes.urls(26379).map(|node| Some(info(&node)?.addr().clone()));
+    let (parameters, name) = hosts.parameter("sentinelMasterId").ok_or_else(invalid)?;
+    let hosts = Hosts { parameters: &parameters, ..*hosts };
+    let server = info(&hosts.urls(26379).next().ok_or_else(invalid)?).ok_or_else(invalid)?;
+    let sentinels = hosts.urls(26379).map(|node| Some(info(&node)?.addr().clone()));
     let sentinels = sentinels.collect::<Option<Vec<_>>>().ok_or_else(invalid)?;
     let redis = server.redis_settings();
     let builder = SentinelClientBuilder::new(sentinels, name, SentinelServerType::Master).map_err(|_| invalid())?;
@@ -72,7 +72,7 @@ fn sentinel(nodes: &Nodes<'_>, url: &str) -> Result<Connections> {
     if let Some(password) = redis.password() {
         builder = builder.set_client_to_redis_password(password);
     }
-    if nodes.scheme == "rediss" {
+    if hosts.scheme == "rediss" {
         builder = builder
             .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
             .set_client_to_sentinel_tls_mode(redis::TlsMode::Secure);
@@ -81,13 +81,13 @@ fn sentinel(nodes: &Nodes<'_>, url: &str) -> Result<Connections> {
 }
 
 #[cfg(not(feature = "sentinel"))]
-fn sentinel(_: &Nodes<'_>, url: &str) -> Result<Connections> {
+fn sentinel(_: &Hosts<'_>, url: &str) -> Result<Connections> {
     Err(error::missing_feature(url, "sentinel"))
 }
 
 /// A URL with several hosts: `redis-cluster://[user][:password@]host[:port][,host[:port]…][/database][?…]`
 #[cfg_attr(not(all(feature = "cluster", feature = "sentinel")), allow(dead_code))]
-struct Nodes<'a> {
+struct Hosts<'a> {
     /// Of each node by itself.
     scheme: &'a str,
     /// With the `@` behind it, if there is one.
@@ -99,7 +99,7 @@ struct Nodes<'a> {
 }
 
 #[cfg_attr(not(all(feature = "cluster", feature = "sentinel")), allow(dead_code))]
-impl<'a> Nodes<'a> {
+impl<'a> Hosts<'a> {
     fn of(scheme: &'a str, rest: &'a str) -> Option<Self> {
         let (scheme, _) = scheme.split_once('-')?;
         // A password is percent-encoded, so that none of these is in it.
@@ -129,5 +129,51 @@ impl<'a> Nodes<'a> {
         let others: Vec<_> = parameters.filter(|parameter| !is_it(parameter)).collect();
         let others = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
         (!value.is_empty()).then_some((others, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sosa::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn hosts_share_all_else() {
+        let urls = |url: &str| {
+            let (scheme, rest) = url.split_once("://").unwrap();
+            Hosts::of(scheme, rest).map(|hosts| hosts.urls(7000).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            urls("redis-cluster://ada:%40%2F@a,b:1,[::1],[::1]:2/?protocol=resp3").unwrap(),
+            [
+                "redis://ada:%40%2F@a:7000/?protocol=resp3",
+                "redis://ada:%40%2F@b:1/?protocol=resp3",
+                "redis://ada:%40%2F@[::1]:7000/?protocol=resp3",
+                "redis://ada:%40%2F@[::1]:2/?protocol=resp3",
+            ]
+        );
+        assert_eq!(urls("rediss-sentinel://a").unwrap(), ["rediss://a:7000"]);
+        for url in ["redis-cluster://", "redis-cluster:///0", "redis-cluster://a,,b", "redis-cluster://ada@"] {
+            assert_eq!(urls(url), None, "{url}");
+        }
+        let hosts = Hosts::of("redis-sentinel", "a/3?protocol=resp3&sentinelMasterId=main").unwrap();
+        assert_eq!(hosts.parameter("sentinelMasterId"), Some(("?protocol=resp3".to_owned(), "main")));
+        assert_eq!(Hosts::of("redis-sentinel", "a/3?sentinelMasterId=").unwrap().parameter("sentinelMasterId"), None);
+    }
+
+    #[test]
+    fn what_is_no_url_is_told_without_its_password() {
+        for url in [
+            "redis-cluster://ada:sesame@",
+            "redis-cluster://ada:sesame@host:port",
+            "redis-sentinel://ada:sesame@host/",
+            "redis-sentinel://ada:sesame@host/sesame?sentinelMasterId=main",
+            "redis-other://ada:sesame@host/",
+        ] {
+            let error = connections(url).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidOption, "{url}");
+            assert!(!format!("{error} {error:?}").contains("sesame"), "{error:?}");
+        }
     }
 }
