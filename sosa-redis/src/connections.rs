@@ -15,7 +15,8 @@ use crate::wire::TIMEOUT;
 use crate::wire::TIMEOUT_OF_MANY;
 
 /// The connections of a store, made from the client that a program has. All tasks share them, each
-/// sends without waiting for the answers of others, and none is ever checked out.
+/// sends without waiting for the answers of others, and none is ever checked out. (On a cluster that is so for 256
+/// requests at once.)
 ///
 /// - From a [`redis::Client`]: one connection, made at the first verb and again when it is lost. For the
 ///   least latency over a network set `nodelay` in the client's `TcpSettings`, as
@@ -26,14 +27,14 @@ use crate::wire::TIMEOUT_OF_MANY;
 ///   out; each is made by the pool's manager, when it is first needed and again when it is lost. What
 ///   becomes of the pool later is nothing to them.
 /// - From a `redis::sentinel::SentinelClient` or a `deadpool_redis::sentinel::Pool` (feature `sentinel`): as
-///   from a client or a pool, to the server that the sentinels name at that time. The client's server type must
-///   be the master.
+///   from a client or a pool, to the server that the Sentinels name; they are asked again once a second, but for a
+///   pool's. The client's server type must be the master.
 /// - From a `redis::cluster::ClusterClient` (feature `cluster`): up to eight connections to each node. See
 ///   [*On a cluster*](crate#on-a-cluster), also for what becomes of the client's retries.
 /// - From a `deadpool_redis::cluster::Pool`: as many of these as the pool may hold, **which send again by
 ///   themselves what may have been done**. See there before you choose it.
 ///
-/// One connection serves hundreds of thousands of operations a second. More of them help where large
+/// One connection to one server serves hundreds of thousands of operations a second. More of them help where large
 /// values hold up small ones, or where one core of the program cannot keep up with the server.
 #[derive(Clone)]
 pub struct Connections {

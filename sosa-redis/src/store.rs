@@ -42,7 +42,7 @@ pub fn new(client: impl Into<Connections>, prefix: impl Into<String>) -> Redis {
 /// `protocol=resp3` as a parameter makes it speak RESP3. `rediss`, `rediss-cluster` and `rediss-sentinel` are the
 /// same over TLS, for which the feature `tls-rustls` is needed.
 ///
-/// ```
+/// ```no_run
 /// # fn main() -> sosa_redis::sosa::Result<()> {
 /// let store = sosa_redis::connect("redis-cluster://10.0.0.1,10.0.0.2,10.0.0.3", "myapp")?;
 /// let people = store.collection::<String>("people");
@@ -91,7 +91,8 @@ impl Redis {
 
     /// Spreads collections over 64 shards, on one server too, as they always are on a cluster: the
     /// keys are those of a cluster, and one may take the data over as it is when one server is no
-    /// longer enough. A page of a listing costs more, since it asks all shards; all else costs the same.
+    /// longer enough. A page of a listing and a [`purge`](RedisCollection::purge) cost more, since they ask all
+    /// shards, and a key is seven bytes longer; all else costs the same.
     ///
     /// All who use a collection must agree on this: without it they look under other keys. Collections
     /// that are not indexed have the same keys either way.

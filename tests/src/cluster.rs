@@ -204,6 +204,23 @@ impl Cluster {
         });
     }
 
+    /// Waits until each replica has all that its primary has, while nobody writes.
+    ///
+    /// # Panics
+    ///
+    /// If that takes too long.
+    pub fn wait_until_replicated(&self) {
+        let offset = |info: &str, name: &str| {
+            let offset = info.split(['\n', ',']).find_map(|word| word.trim().strip_prefix(name)?.parse::<u64>().ok());
+            offset.unwrap_or_default()
+        };
+        self.wait("all is replicated", |cluster| {
+            let infos: Vec<String> = cluster.nodes.iter().map(|node| node.tell("INFO replication")).collect();
+            let mut primaries = infos.iter().filter(|info| info.contains("role:master"));
+            primaries.all(|info| offset(info, "offset=") == offset(info, "master_repl_offset:"))
+        });
+    }
+
     /// Moves slots from node to node with all that is in them, as `redis-cli --cluster reshard` does.
     pub fn move_slots(&self, slots: impl IntoIterator<Item = u16>, from: usize, to: usize) {
         for slot in slots {

@@ -13,12 +13,16 @@ use sosa::{Collection, CollectionExt, ErrorKind, ListOptions, Outcome};
 use sosa_redis::RedisCollection;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// The collection that is under load.
 pub type Things = RedisCollection<u64>;
 
 /// How many tasks there are.
 pub const TASKS: u64 = 64;
+
+/// How long a busy machine may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a busy machine may add to a timeout.
 pub const SLACK: Duration = Duration::from_millis(600);
@@ -79,17 +83,27 @@ impl Load {
     }
 
     /// Waits until so many more verbs have succeeded.
+    ///
+    /// # Panics
+    ///
+    /// If that takes too long.
     pub async fn progress(&self, verbs: u64) {
         let mut seen = self.seen.verbs.subscribe();
         let goal = seen.borrow().0 + verbs;
-        let _ = seen.wait_for(|(succeeded, _)| *succeeded >= goal).await;
+        let progress = timeout(PATIENCE, seen.wait_for(|(succeeded, _)| *succeeded >= goal)).await;
+        assert!(progress.is_ok_and(|progress| progress.is_ok()), "no verb succeeds any more");
     }
 
     /// Waits until so many more verbs have failed.
+    ///
+    /// # Panics
+    ///
+    /// If that takes too long.
     pub async fn failures(&self, verbs: u64) {
         let mut seen = self.seen.verbs.subscribe();
         let goal = seen.borrow().1 + verbs;
-        let _ = seen.wait_for(|(_, failed)| *failed >= goal).await;
+        let failures = timeout(PATIENCE, seen.wait_for(|(_, failed)| *failed >= goal)).await;
+        assert!(failures.is_ok_and(|failures| failures.is_ok()), "no verb fails");
     }
 
     /// Returns how many verbs have succeeded, and how many have failed.

