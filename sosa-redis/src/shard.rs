@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(whole.entry("ada").unwrap().to_string(), "my%3Aapp:clubs/a%2Fb:ada");
     }
 
-    /// Pages of any size, put together from shards that are read in stretches of any size, are those of one index.
+    /// It ends where the first shard does, of each of which somewhat more than its share was read.
     #[test]
     fn a_full_page_is_nearly_full() {
         let keyspace = Keyspace::new("", "things");

@@ -87,9 +87,9 @@ pub(crate) enum Wire {
 }
 
 impl Wire {
-    /// Returns whether nothing was done because nobody in a cluster serves the key at the time.
+    /// Returns whether nothing was done because nobody serves the key at the time, and another server soon may.
     pub(crate) fn is_unserved(&self, answer: &Value) -> bool {
-        // Where there is one server, whoever asks is to know.
+        // Where there is no other, whoever asks is to know.
         !matches!(self, Self::Server(_)) && error::is_unserved(answer)
     }
 
