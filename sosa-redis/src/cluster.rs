@@ -189,7 +189,7 @@ pub(crate) fn fate(error: RedisError, progress: Progress) -> (Fate, RedisError) 
         (Some(LOST), _) => (Fate::Sent, io::Error::new(io::ErrorKind::ConnectionReset, detail).into()),
         (Some(LATE), _) => (Fate::Sent, io::Error::new(io::ErrorKind::TimedOut, detail).into()),
         _ if has_ended(&error) => (Fate::Lost, error),
-        (_, Progress::Sent(_)) => (Fate::Sent, error),
+        (_, Progress::Sent) => (Fate::Sent, error),
         // What a server said in place of doing it, or we of a node that cannot be asked.
         (Some(UNSENT | "READONLY" | "MOVED" | "ASK"), _) => (Fate::Unserved, error),
         _ if error.is_io_error() || error.kind() == ErrorKind::ClusterConnectionNotFound => (Fate::Unserved, error),

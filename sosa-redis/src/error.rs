@@ -30,7 +30,7 @@ pub(crate) fn script_answer(answer: Value, effect: Effect) -> Result<Value> {
         "WRONGTYPE" => Error::new(ErrorKind::Other, FOREIGN_INDEX).with_source(shown(error)),
         // Of a command in it, and those before that are done.
         "ERR" if error.details().is_some_and(|details| IN_A_SCRIPT.iter().any(|said| details.contains(said))) => {
-            let outcome = outcome(Progress::Sent(0), effect);
+            let outcome = outcome(Progress::Sent, effect);
             Error::new(ErrorKind::PermissionDenied, NOT_PERMITTED).with_outcome(outcome).with_source(shown(error))
         }
         _ => refused(error),
@@ -245,7 +245,7 @@ pub(crate) fn failed(error: RedisError, progress: Progress, effect: Effect) -> E
 pub(crate) fn late(timeout: Duration, progress: Progress, effect: Effect) -> Error {
     let message = match progress {
         Progress::Waiting => format!("no connection to the server within {timeout:?}"),
-        Progress::Sent(_) => format!("no answer from the server within {timeout:?}"),
+        Progress::Sent => format!("no answer from the server within {timeout:?}"),
     };
     Error::new(ErrorKind::Timeout, message).with_outcome(outcome(progress, effect))
 }
@@ -318,7 +318,7 @@ mod tests {
         for error in [
             refused(&server_error("ERR", said)),
             failed(connecting, Progress::Waiting, Effect::Once),
-            failed(malformed, Progress::Sent(1), Effect::Once),
+            failed(malformed, Progress::Sent, Effect::Once),
         ] {
             let source = error.source().expect("what was said is kept").to_string();
             assert!(!format!("{error} {error:?} {source}").contains("sesame"), "{error:?}");

@@ -1,6 +1,6 @@
 //! What a store sends its requests over.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::aio::ConnectionManager;
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
@@ -71,25 +71,21 @@ pub(crate) enum Fate {
 pub(crate) enum Progress {
     /// Nothing was sent.
     Waiting,
-    /// It was given to the connection of this number.
-    Sent(u64),
+    /// It was given to a connection.
+    Sent,
 }
 
 /// How far a request has got, while it is under way.
 #[derive(Default)]
-pub(crate) struct Track(AtomicU64);
+pub(crate) struct Track(AtomicBool);
 
 impl Track {
     pub(crate) fn get(&self) -> Progress {
-        self.0.load(Ordering::Relaxed).checked_sub(1).map_or(Progress::Waiting, Progress::Sent)
+        if self.0.load(Ordering::Relaxed) { Progress::Sent } else { Progress::Waiting }
     }
 
     pub(crate) fn set(&self, progress: Progress) {
-        let number = match progress {
-            Progress::Waiting => 0,
-            Progress::Sent(number) => number + 1,
-        };
-        self.0.store(number, Ordering::Relaxed);
+        self.0.store(progress == Progress::Sent, Ordering::Relaxed);
     }
 }
 
@@ -109,7 +105,7 @@ impl Link {
     pub(crate) async fn ask(&self, request: Request<'_>, track: &Track) -> RedisResult<Value> {
         match self {
             Self::Managed(manager) => {
-                track.set(Progress::Sent(0));
+                track.set(Progress::Sent);
                 request.send(&mut manager.clone(), track).await.map_err(|error| {
                     let (fate, error) = manager.fate(error, track.get());
                     if fate == Fate::Unsent {

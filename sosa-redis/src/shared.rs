@@ -94,7 +94,7 @@ impl Shared {
                 // Boxed, as it is seldom and large, so that the futures of all verbs stay small.
                 None => Box::pin(self.open()).await?,
             };
-            track.set(Progress::Sent(open.number));
+            track.set(Progress::Sent);
             let answers = self.answers();
             let answer = request.send(&mut open.connection, track).await;
             drop(under_way);
