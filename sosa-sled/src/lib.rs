@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+
+mod collection;
+mod database;
+mod disk;
+mod error;
+mod pace;
+mod record;
+mod store;
+mod table;
+mod thread;
+
+pub use collection::SledCollection;
+pub use sled;
+pub use sosa;
+pub use store::{Durability, Sled, new, open};
