@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use sosa::{
@@ -189,10 +190,16 @@ impl Place {
         &self,
         call: impl FnOnce(&Self, &Database) -> Result<R> + Send + 'static,
     ) -> Result<R> {
+        let timed = move |place: &Self, database: &Database| {
+            let began = Instant::now();
+            let result = call(place, database);
+            database.pace.note(began.elapsed());
+            result
+        };
         if self.table.is_open() && self.database.pace.is_quick() {
-            self.database.call(|database| call(self, database))
+            self.database.call(|database| timed(self, database))
         } else {
-            self.away(call).await
+            self.away(timed).await
         }
     }
 

@@ -7,7 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use sled::Db;
 use sosa::Result;
@@ -57,10 +56,8 @@ impl Database {
         if self.broken.load(Ordering::Acquire) {
             return Err(error::broken());
         }
-        let began = Instant::now();
         // What a panic leaves half done is never looked at again.
         let result = catch_unwind(AssertUnwindSafe(|| call(self)));
-        self.pace.note(began.elapsed());
         result.unwrap_or_else(|panic| {
             self.give_up();
             forget(panic);

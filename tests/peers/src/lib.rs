@@ -6,7 +6,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
+
+/// About a kilobyte of JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Document {
+    name: String,
+    numbers: Vec<u32>,
+    body: String,
+}
+
+impl Document {
+    /// Makes one of many.
+    pub fn new(n: u64) -> Self {
+        let mut body = "a value of some length, ".repeat(38);
+        body.push_str(&n.to_string());
+        Self { name: format!("document {n}"), numbers: (100..110).collect(), body }
+    }
+}
 
 /// One way to do something.
 pub struct Contender<'a> {

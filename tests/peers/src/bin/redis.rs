@@ -10,9 +10,8 @@ use std::time::Duration;
 use deadpool_redis::{Config, Runtime as PoolRuntime};
 use redis::aio::ConnectionManager;
 use redis::{AsyncCommands, Client, Script};
-use serde::{Deserialize, Serialize};
 use sosa::{Collection, Condition, Cursor, ListOptions, SaveOptions};
-use sosa_peers::{Contender, compare};
+use sosa_peers::{Contender, Document, compare};
 use sosa_redis::RedisCollection;
 use time::OffsetDateTime;
 use tokio::runtime::Runtime;
@@ -20,22 +19,6 @@ use tower_sessions_core::session::{Id, Record};
 use tower_sessions_core::session_store::SessionStore;
 use tower_sessions_redis_store::RedisStore;
 use tower_sessions_redis_store::fred::prelude::{ClientLike, Config as FredConfig, Pool as FredPool};
-
-/// About a kilobyte of JSON.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Document {
-    name: String,
-    numbers: Vec<u32>,
-    body: String,
-}
-
-impl Document {
-    fn new(n: u64) -> Self {
-        let mut body = "a value of some length, ".repeat(38);
-        body.push_str(&n.to_string());
-        Self { name: format!("document {n}"), numbers: (100..110).collect(), body }
-    }
-}
 
 /// How many ids the tasks load from and save to.
 const IDS: u64 = 1000;
