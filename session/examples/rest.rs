@@ -37,8 +37,9 @@ struct Options {
     /// The port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Where sessions are kept: `memory`, or the URL of a Redis, such as `redis://127.0.0.1/`,
-    /// `redis-cluster://127.0.0.1:7000` or `redis-sentinel://127.0.0.1/?sentinelMasterId=main`.
+    /// Where sessions are kept: `memory`; `sled:` and the path of a directory, where what was answered is on
+    /// the disk; or the URL of a Redis, such as `redis://127.0.0.1/`, `redis-cluster://127.0.0.1:7000` or
+    /// `redis-sentinel://127.0.0.1/?sentinelMasterId=main`.
     #[arg(long, default_value = "memory")]
     store: String,
     /// The prefix of all keys in the store.
@@ -105,9 +106,12 @@ fn session_options(options: &Options) -> sosa::Result<SessionOptions> {
 }
 
 fn store(store: &str, prefix: &str) -> sosa::Result<Arc<dyn Collection<SessionData>>> {
-    Ok(match store {
-        "memory" => Arc::new(sosa_memory::new(prefix).collection("sessions")),
-        url => Arc::new(sosa_redis::connect(url, prefix)?.collection("sessions")),
+    if store == "memory" {
+        return Ok(Arc::new(sosa_memory::new(prefix).collection("sessions")));
+    }
+    Ok(match store.strip_prefix("sled:") {
+        Some(path) => Arc::new(sosa_sled::open(path, prefix)?.collection("sessions")),
+        None => Arc::new(sosa_redis::connect(store, prefix)?.collection("sessions")),
     })
 }
 
