@@ -10,6 +10,7 @@ mod redis;
 mod rest;
 mod sentinel;
 mod tls;
+mod written;
 
 pub use client::{Client, Response};
 pub use cluster::{Cluster, SLOTS};
@@ -20,6 +21,7 @@ pub use redis::{Redis, user};
 pub use rest::Rest;
 pub use sentinel::Sentinels;
 pub use tls::Tls;
+pub use written::Written;
 
 /// The README's programs, compiled and run.
 #[cfg(doctest)]

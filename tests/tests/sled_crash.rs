@@ -1,0 +1,139 @@
+//! A process that writes to a sled database is killed, again and again; nothing it was told is lost.
+
+// The counts are what this is for.
+#![allow(clippy::print_stdout)]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use fastrand::Rng;
+use sosa::{Collection, ErrorKind, ListOptions};
+use sosa_sled::{Sled, sled};
+use sosa_tests::Written;
+
+const KILLS: u64 = 200;
+
+/// What the entries are, by their ids, as the writer told.
+#[derive(Default)]
+struct Told {
+    entries: BTreeMap<String, u64>,
+    /// By task: what was begun and not acknowledged.
+    begun: BTreeMap<u64, (String, Option<u64>)>,
+    acknowledged: u64,
+}
+
+impl Told {
+    fn hear(&mut self, line: &str) -> bool {
+        let words: Vec<_> = line.split(' ').collect();
+        match words[..] {
+            ["begin", task, id, value] => {
+                self.begun.insert(number(task), (id.to_owned(), value.parse().ok()));
+                false
+            }
+            ["done", task] => {
+                let (id, value) = self.begun.remove(&number(task)).expect("begun before it is done");
+                match value {
+                    Some(value) => self.entries.insert(id, value),
+                    None => self.entries.remove(&id),
+                };
+                self.acknowledged += 1;
+                true
+            }
+            _ => panic!("the writer said `{line}`"),
+        }
+    }
+
+    /// Takes what was under way as it turned out, and compares all else.
+    fn compare(&mut self, found: &BTreeMap<String, u64>, seed: u64) {
+        for (id, value) in std::mem::take(&mut self.begun).into_values() {
+            // A save of a moment is told as what becomes of it; meanwhile anything may be seen of it.
+            let seen = found.get(&id).copied();
+            let before = self.entries.get(&id).copied();
+            assert!(seen == value || seen == before, "seed {seed}: what was under way became something else");
+            match seen {
+                Some(seen) => self.entries.insert(id, seen),
+                None => self.entries.remove(&id),
+            };
+        }
+        let lost = self.entries.iter().filter(|(id, value)| found.get(*id) != Some(value)).count();
+        assert_eq!(lost, 0, "seed {seed}: acknowledged and lost");
+        assert_eq!(found, &self.entries, "seed {seed}: brought back");
+    }
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().expect("a number")
+}
+
+/// Opens the database, which the engine's threads may still hold for a moment after it was dropped.
+fn open(path: &Path) -> Sled {
+    loop {
+        match sosa_sled::open(path, Written::PREFIX) {
+            Ok(store) => return store,
+            Err(error) if error.kind() == ErrorKind::Unavailable => std::thread::yield_now(),
+            Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
+        }
+    }
+}
+
+/// Reads all entries, by the listing and one by one.
+async fn read(path: &Path) -> BTreeMap<String, u64> {
+    let things = open(path).collection::<Written>(Written::NAME);
+    let page = things.list_with(ListOptions::new().limit(10_000)).await.expect("listed");
+    let listed: BTreeMap<_, _> = page.into_pairs().expect("nothing half is there").into_iter().collect();
+    for task in 0..Written::TASKS {
+        for id in (0..12).map(|id| Written::id(task, &id.to_string())) {
+            assert_eq!(things.load(&id).await.expect("loaded").as_ref(), listed.get(&id), "the listing disagrees");
+        }
+    }
+    assert!(listed.values().all(Written::is_whole), "something half is there");
+    listed.into_iter().map(|(id, value)| (id, value.number)).collect()
+}
+
+#[tokio::test]
+async fn two_hundred_kills_lose_nothing_that_was_acknowledged() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    println!("SEED={seed}");
+    let (mut random, mut told) = (Rng::with_seed(seed), Told::default());
+    let (mut unknown, mut early) = (0, 0);
+    for round in 0..KILLS {
+        let mut writer = Command::new(env!("CARGO_BIN_EXE_sled_writer"))
+            .arg(path)
+            .arg((seed.wrapping_add(round)).to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the writer starts");
+        // At any moment: also while it opens the database, and never at a pace of its own.
+        let after = if random.u8(..10) == 0 { 0 } else { random.u64(1..300) };
+        let lines = BufReader::new(writer.stdout.take().expect("piped")).lines();
+        let (mut heard, mut killed) = (0, false);
+        if after == 0 {
+            std::thread::sleep(std::time::Duration::from_micros(random.u64(..20_000)));
+            (killed, early) = (true, early + 1);
+            writer.kill().expect("it runs");
+        }
+        for line in lines {
+            heard += u64::from(told.hear(&line.expect("text")));
+            if heard >= after && !killed {
+                killed = true;
+                writer.kill().expect("it runs");
+            }
+        }
+        let status = writer.wait().expect("it is our child");
+        assert!(killed, "seed {seed}: the writer ended by itself with {status}");
+        unknown += told.begun.len();
+        told.compare(&read(path).await, seed);
+    }
+    println!(
+        "{KILLS} kills ({early} of them as it opened): {} operations acknowledged, lost: 0; {unknown} under way; {} entries",
+        told.acknowledged,
+        told.entries.len()
+    );
+    assert!(told.acknowledged > KILLS, "hardly anything was written");
+    // The engine has no other opinion of the file.
+    drop(sled::open(path).expect("it opens once more"));
+}
