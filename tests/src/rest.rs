@@ -69,6 +69,15 @@ impl Rest {
         Client::connect(self.address).await.expect("the service listens")
     }
 
+    /// Ends it without a warning.
+    ///
+    /// # Panics
+    ///
+    /// If it has ended already.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("it runs");
+    }
+
     /// Stops it, and returns all that it logged.
     ///
     /// # Panics
