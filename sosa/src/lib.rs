@@ -3,6 +3,7 @@
 mod clock;
 mod codec;
 mod collection;
+mod copy;
 mod entry;
 mod error;
 mod expiry;
@@ -18,6 +19,7 @@ pub mod conformance;
 pub use clock::Clock;
 pub use codec::{Codec, Json, json_error};
 pub use collection::{Collection, Model};
+pub use copy::{Copied, CopyOptions, copy, handle};
 pub use entry::{Entry, Item, Page, Revision};
 pub use error::{Error, ErrorKind, Operation, Outcome, Result};
 pub use expiry::{Deadline, Expiry};
