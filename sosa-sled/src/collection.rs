@@ -135,9 +135,9 @@ impl<T: Model, C: Codec<T>> SledCollection<T, C> {
         let large = encoded.len() >= LARGE;
         let save =
             move |place: &Place, database: &Database| place.table.save(database, &place.clock, &key, &encoded, options);
-        let (revision, sweep_due) = if large { self.place.away(save).await? } else { self.place.here(save).await? };
-        if sweep_due {
-            self.place.sweep();
+        let (revision, looks) = if large { self.place.away(save).await? } else { self.place.here(save).await? };
+        if let Some(looks) = looks {
+            self.place.sweep(looks);
         }
         self.settle().await?;
         Ok(revision)
@@ -213,10 +213,10 @@ impl Place {
     }
 
     /// Removes some of what has expired, while the caller goes on.
-    fn sweep(&self) {
+    fn sweep(&self, looks: usize) {
         let place = self.clone();
         // The save is done, whatever comes of this; the next sweep makes up for it.
-        thread::start(move || drop(place.database.call(|database| place.table.sweep(database, &place.clock))));
+        thread::start(move || drop(place.database.call(|database| place.table.sweep(database, &place.clock, looks))));
     }
 }
 

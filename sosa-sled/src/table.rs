@@ -2,7 +2,7 @@
 //! wait for the disk.
 
 use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use sled::{IVec, Tree};
@@ -16,8 +16,8 @@ use crate::record::{self, Record};
 
 /// After how many new entries a sweep starts, and how many entries it looks at for each of them. What has
 /// expired waits for half a round, on average, in which one new entry comes for each that dies.
-const SWEEP_AFTER: u64 = 64;
-const LOOKS: u64 = 2;
+const SWEEP_AFTER: usize = 64;
+const LOOKS: usize = 2;
 
 /// How many entries a purge looks at before it lets others at its thread.
 const PURGE: usize = 1000;
@@ -29,8 +29,7 @@ pub(crate) struct Table {
     root: String,
     tree: OnceLock<Tree>,
     /// How many entries were created since the last sweep.
-    created: AtomicU64,
-    sweeping: AtomicBool,
+    created: AtomicUsize,
     /// Behind which key the next sweep goes on.
     swept: Mutex<Vec<u8>>,
 }
@@ -57,13 +56,7 @@ pub(crate) struct Stretch {
 
 impl Table {
     pub(crate) fn new(root: &str) -> Self {
-        Self {
-            root: root.to_owned(),
-            tree: OnceLock::new(),
-            created: AtomicU64::new(0),
-            sweeping: AtomicBool::new(false),
-            swept: Mutex::default(),
-        }
+        Self { root: root.to_owned(), tree: OnceLock::new(), created: AtomicUsize::new(0), swept: Mutex::default() }
     }
 
     /// Returns whether the tree and the files are open, and calls may be quick.
@@ -110,7 +103,8 @@ impl Table {
         }
     }
 
-    /// Saves a value as it is encoded, and returns its revision and whether a sweep is due.
+    /// Saves a value as it is encoded, and returns its revision, and how many entries a sweep
+    /// should look at now, if it should.
     pub(crate) fn save(
         &self,
         database: &Database,
@@ -118,7 +112,7 @@ impl Table {
         key: &[u8],
         value: &[u8],
         options: SaveOptions,
-    ) -> Result<(Revision, bool)> {
+    ) -> Result<(Revision, Option<usize>)> {
         let tree = self.tree(database)?;
         let revision = fastrand::u64(..);
         let write = |deadline: Deadline| Record { deadline, revision, value }.to_bytes();
@@ -144,7 +138,7 @@ impl Table {
                 }
             }
         };
-        Ok((revision.into(), created && self.is_sweep_due(key)))
+        Ok((revision.into(), if created { self.count(key) } else { None }))
     }
 
     /// Destroys what lives, and returns whether there was something.
@@ -201,27 +195,26 @@ impl Table {
         Ok(stretch)
     }
 
-    /// Counts a new entry, and returns whether it is time for a sweep.
-    fn is_sweep_due(&self, key: &[u8]) -> bool {
-        let created = self.created.fetch_add(1, Ordering::Relaxed) + 1;
-        if created < SWEEP_AFTER || self.sweeping.swap(true, Ordering::Acquire) {
-            return false;
+    /// Counts a new entry, and returns how many a sweep should look at, if it is time for one.
+    fn count(&self, key: &[u8]) -> Option<usize> {
+        if self.created.fetch_add(1, Ordering::Relaxed) + 1 < SWEEP_AFTER {
+            return None;
         }
-        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        if swept.is_empty() {
+        let created = self.created.swap(0, Ordering::Relaxed);
+        // A sweep that is under way holds the place, and has one already.
+        if let Ok(mut swept) = self.swept.try_lock()
+            && swept.is_empty()
+        {
             // Not always at the beginning, or a program that restarts often would get no further.
             *swept = key.to_vec();
         }
-        true
+        (created > 0).then_some(created * LOOKS)
     }
 
     /// Removes what has expired from the next stretch of the tree.
-    pub(crate) fn sweep(&self, database: &Database, clock: &Clock) -> Result<()> {
-        let looks = self.created.swap(0, Ordering::Relaxed).saturating_mul(LOOKS);
+    pub(crate) fn sweep(&self, database: &Database, clock: &Clock, looks: usize) -> Result<()> {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = self.remove_expired(database, clock, &mut swept, usize::try_from(looks).unwrap_or(usize::MAX));
-        self.sweeping.store(false, Ordering::Release);
-        result.map(drop)
+        self.remove_expired(database, clock, &mut swept, looks).map(drop)
     }
 
     /// Removes what has expired behind a key, and returns how many entries that were. The key becomes the
