@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use sled::Db;
 use sosa::{Error, Outcome, Result};
 use tokio::sync::oneshot;
 
 use crate::database::Database;
 use crate::error;
+use crate::mark::{Mark, MarkFile};
 use crate::thread;
 
 /// How long a write waits for the disk: longer than the pauses of one that works.
@@ -50,9 +52,9 @@ impl Disk {
     }
 
     /// Opens the files. From then on writes can be brought to the disk.
-    pub(crate) fn open(&self) -> Result<()> {
+    pub(crate) fn open(&self, stable: impl FnOnce() -> i64) -> Result<()> {
         if self.files.get().is_none() {
-            let files = Files::open(&self.path).map_err(error::files)?;
+            let files = Files::open(&self.path, stable()).map_err(error::files)?;
             // Of two that came here at once either will do.
             drop(self.files.set(files));
         }
@@ -145,11 +147,16 @@ fn sync(database: &Database) -> sled::Result<()> {
     // On Linux the engine ends this with `sync_file_range`, which writes neither the file's length nor
     // what the drive has in its cache.
     database.db.flush()?;
-    let stable = database.db.context.pagecache.log.stable_offset();
+    let stable = stable(&database.db);
     match database.disk.files.get() {
         Some(files) => Ok(files.sync(stable)?),
         None => Ok(()),
     }
+}
+
+/// Returns the place in the log up to which the engine has written all to its file.
+pub(crate) fn stable(db: &Db) -> i64 {
+    db.context.pagecache.log.stable_offset()
 }
 
 /// The files, as they are synced.
@@ -162,10 +169,10 @@ struct Files {
     synced: Mutex<Synced>,
 }
 
-/// Which blobs are on the disk.
-#[derive(Default)]
+/// What is on the disk.
 struct Synced {
-    /// All up to this place in the log.
+    mark: MarkFile,
+    /// The blobs that the log names up to this place.
     up_to: i64,
     /// When the directory was last changed, as it was read.
     changed: Option<SystemTime>,
@@ -175,25 +182,33 @@ struct Synced {
 const TICK: Duration = Duration::from_millis(100);
 
 impl Files {
-    fn open(path: &Path) -> io::Result<Self> {
+    /// Opens them when the engine has written the log up to this place.
+    fn open(path: &Path, stable: i64) -> io::Result<Self> {
         let log = File::open(path.join("db"))?;
+        let mark = MarkFile::open(path)?;
         let blobs = path.join("blobs");
+        File::open(path.join("conf"))?.sync_data()?;
         // The names of what was just created; the engine does not sync them.
         for directory in [Some(blobs.as_path()), Some(path), path.parent()].into_iter().flatten() {
             sync_directory(directory)?;
         }
-        Ok(Self { log, blobs, synced: Mutex::default() })
+        let files = Self { log, blobs, synced: Mutex::new(Synced { mark, up_to: 0, changed: None }) };
+        // What the last mark said is no longer of interest; it may be of a log that was cut off since.
+        files.sync(stable)?;
+        Ok(files)
     }
 
-    /// Syncs the file, and all blobs that the log names up to this place.
+    /// Syncs the file, and all blobs that the log names up to this place, and marks it.
     fn sync(&self, stable: i64) -> io::Result<()> {
-        self.sync_blobs(stable)?;
-        self.log.sync_data()
+        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sync_blobs(&mut synced, stable)?;
+        let length = self.log.metadata()?.len();
+        self.log.sync_data()?;
+        synced.mark.write(Mark { stable, length })
     }
 
     /// The engine writes blobs as files of their own, named by their place in the log, and syncs none.
-    fn sync_blobs(&self, stable: i64) -> io::Result<()> {
-        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+    fn sync_blobs(&self, synced: &mut Synced, stable: i64) -> io::Result<()> {
         let changed = fs::metadata(&self.blobs)?.modified()?;
         // What changes twice within a tick shows the same time.
         let settled = SystemTime::now().duration_since(changed).is_ok_and(|age| age > TICK);
@@ -218,7 +233,7 @@ impl Files {
         if found {
             sync_directory(&self.blobs)?;
         }
-        *synced = Synced { up_to: stable, changed: settled.then_some(changed) };
+        (synced.up_to, synced.changed) = (stable, settled.then_some(changed));
         Ok(())
     }
 }

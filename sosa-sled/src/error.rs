@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use sosa::{Error, ErrorKind, Outcome};
 
+use crate::check::Finding;
+
 pub(crate) const BACKEND: &str = "sled";
 
 /// What the engine reports. A write of which it does so may have been made in memory, and may still
@@ -23,26 +25,48 @@ pub(crate) fn engine(error: sled::Error, outcome: Outcome) -> Error {
     Error::new(kind, message).with_outcome(outcome).with_source(error)
 }
 
-/// Why a database could not be opened.
+/// Why the engine was not to open a database.
+pub(crate) fn found(path: &Path, finding: Finding) -> Error {
+    match finding {
+        Finding::Held => unopened(path, ErrorKind::Unavailable, HELD),
+        Finding::Damaged(what) => {
+            let why = format!(
+                "{what}: it holds not all that was on the disk. Nothing was written. Restore it from a copy; or open \
+                 it with `sled::open`, which drops what it cannot read, and pass it to `sosa_sled::new`"
+            );
+            unopened(path, ErrorKind::Other, &why)
+        }
+        Finding::Unread(error) => {
+            let (kind, why) = io_kind(&error);
+            unopened(path, kind, why).with_source(error)
+        }
+    }
+}
+
+const HELD: &str = "another process, or another store of this one, holds it";
+
+fn unopened(path: &Path, kind: ErrorKind, why: &str) -> Error {
+    Error::new(kind, format!("the database at `{}` was not opened: {why}", path.display()))
+}
+
+/// Why the engine could not open a database.
 pub(crate) fn not_opened(path: &Path, error: sled::Error) -> Error {
-    let at = path.display();
     let (kind, why) = match &error {
         // The engine's own words, which it has no kind for.
         sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => {
-            (ErrorKind::Unavailable, "another process, or another store of this one, holds it".to_owned())
+            (ErrorKind::Unavailable, HELD.to_owned())
         }
         sled::Error::Io(error) => (io_kind(error).0, io_kind(error).1.to_owned()),
         sled::Error::Corruption { .. } => (ErrorKind::Other, "it is damaged".to_owned()),
         sled::Error::Unsupported(why) => (ErrorKind::Unsupported, why.clone()),
         _ => (ErrorKind::Other, "the engine failed".to_owned()),
     };
-    Error::new(kind, format!("the database at `{at}` was not opened: {why}")).with_source(error)
+    unopened(path, kind, &why).with_source(error)
 }
 
 /// The engine panicked as it opened a database, which it does over some kinds of damage.
 pub(crate) fn panicked_opening(path: &Path) -> Error {
-    let at = path.display();
-    Error::new(ErrorKind::Other, format!("the database at `{at}` was not opened: it is damaged, the engine panicked"))
+    unopened(path, ErrorKind::Other, "it is damaged, the engine panicked")
 }
 
 /// The engine panicked in an earlier call.

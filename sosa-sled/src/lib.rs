@@ -1,9 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+mod check;
 mod collection;
 mod database;
 mod disk;
 mod error;
+mod log;
+mod mark;
 mod pace;
 mod record;
 mod store;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use sled::Db;
 use sosa::{Clock, Keyspace, Result};
 
+use crate::check::check;
 use crate::collection::SledCollection;
 use crate::database::Database;
 use crate::error;
@@ -32,7 +33,8 @@ pub fn new(db: Db, prefix: impl Into<String>) -> Sled {
 /// Opens the database in this directory, or creates it, and makes a store in it.
 ///
 /// It reads what was written since the database was last opened, which may take a while: call it before the
-/// program serves, or on a thread that may wait.
+/// program serves, or on a thread that may wait. What was on the disk, and is damaged or missing now, it
+/// refuses to open, and writes nothing: the engine by itself would cut it off.
 ///
 /// ```
 /// use sosa_sled::sosa::Collection;
@@ -50,9 +52,10 @@ pub fn new(db: Db, prefix: impl Into<String>) -> Sled {
 /// [`PermissionDenied`](sosa::ErrorKind::PermissionDenied) if the directory may not be written;
 /// [`CapacityExceeded`](sosa::ErrorKind::CapacityExceeded) if the disk is full;
 /// [`Unsupported`](sosa::ErrorKind::Unsupported) if another version of the engine, or one with other
-/// settings, has written it; [`Other`](sosa::ErrorKind::Other) if it is damaged.
+/// settings, has written it; [`Other`](sosa::ErrorKind::Other) if it is damaged, with the place in the message.
 pub fn open(path: impl AsRef<Path>, prefix: impl Into<String>) -> Result<Sled> {
     let path = path.as_ref();
+    check(path).map_err(|finding| error::found(path, finding))?;
     // The engine panics over some kinds of damage.
     match catch_unwind(AssertUnwindSafe(|| sled::open(path))) {
         Ok(Ok(db)) => Ok(new(db, prefix)),

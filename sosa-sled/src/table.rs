@@ -11,6 +11,7 @@ use sosa::{
 };
 
 use crate::database::Database;
+use crate::disk;
 use crate::error;
 use crate::record::{self, Record};
 
@@ -69,7 +70,7 @@ impl Table {
             return Ok(tree);
         }
         // First, so that nothing is written that could not be brought to the disk.
-        database.disk.open()?;
+        database.disk.open(|| disk::stable(&database.db))?;
         let tree = database.db.open_tree(&self.root).map_err(|error| error::engine(error, Outcome::NotApplied))?;
         Ok(self.tree.get_or_init(|| tree))
     }

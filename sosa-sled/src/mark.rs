@@ -1,0 +1,92 @@
+//! The mark: how far a database had come when it was last brought to the disk.
+//!
+//! It is a file of ours beside the engine's, written after each sync and not synced itself, so that it may say
+//! less than what is there, and never more. What it names and is not there was lost.
+
+use std::fs::{self, File};
+use std::io::{self, Seek, Write};
+use std::path::Path;
+
+/// Its name in the directory of the database.
+const NAME: &str = "sosa.mark";
+
+/// The version of its layout, and what tells it from other files.
+const MAGIC: &[u8; 8] = b"sosa\0\0\0\x01";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The place in the log up to which all was on the disk, itself included.
+    pub(crate) stable: i64,
+    /// The length of the log's file.
+    pub(crate) length: u64,
+}
+
+/// The file, as it is written.
+pub(crate) struct MarkFile(File);
+
+impl MarkFile {
+    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        File::options().create(true).truncate(false).write(true).open(directory.join(NAME)).map(Self)
+    }
+
+    pub(crate) fn write(&mut self, mark: Mark) -> io::Result<()> {
+        // In one piece, which no page of the system's divides.
+        self.0.rewind()?;
+        self.0.write_all(&mark.to_bytes())
+    }
+}
+
+impl Mark {
+    /// Reads the mark of a database: `None` if it has none, and an error of the kind `InvalidData` if it is
+    /// damaged.
+    pub(crate) fn read(directory: &Path) -> io::Result<Option<Self>> {
+        match fs::read(directory.join(NAME)) {
+            // A machine that stopped as the file was new leaves it empty.
+            Ok(bytes) if bytes.is_empty() => Ok(None),
+            Ok(bytes) => match Self::from_bytes(&bytes) {
+                Some(mark) => Ok(Some(mark)),
+                None => Err(io::Error::new(io::ErrorKind::InvalidData, format!("`{NAME}` is damaged"))),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn to_bytes(self) -> [u8; 28] {
+        let mut bytes = [0; 28];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8..16].copy_from_slice(&self.stable.to_be_bytes());
+        bytes[16..24].copy_from_slice(&self.length.to_be_bytes());
+        let sum = crc32fast::hash(&bytes[..24]);
+        bytes[24..].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; 28] = bytes.try_into().ok()?;
+        let number = |at: usize| bytes[at..at + 8].try_into().map(u64::from_be_bytes).ok();
+        let mark = Self { stable: number(8)?.cast_signed(), length: number(16)? };
+        (mark.to_bytes() == *bytes).then_some(mark)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_comes_back_and_no_bit_of_it_may_change() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(Mark::read(directory.path()).unwrap(), None);
+        let mut file = MarkFile::open(directory.path()).unwrap();
+        for mark in [Mark { stable: -1, length: 0 }, Mark { stable: i64::MAX, length: u64::MAX }] {
+            file.write(mark).unwrap();
+            assert_eq!(Mark::read(directory.path()).unwrap(), Some(mark));
+            for bit in 0..28 * 8 {
+                let mut bytes = mark.to_bytes();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(Mark::from_bytes(&bytes), None);
+            }
+        }
+    }
+}
