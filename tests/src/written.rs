@@ -1,6 +1,10 @@
 //! What the crash test writes.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
+use sosa::ErrorKind;
+use sosa_sled::Sled;
 
 /// A value of which no half can be taken for a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +21,21 @@ impl Written {
     pub const NAME: &str = "things";
     /// How many tasks write, each to ids of its own.
     pub const TASKS: u64 = 8;
+
+    /// Opens the database that they are in, which the engine's threads may still hold for a moment after it was
+    /// dropped.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub fn open(path: impl AsRef<Path>) -> sosa::Result<Sled> {
+        loop {
+            match sosa_sled::open(&path, Self::PREFIX) {
+                Err(error) if error.kind() == ErrorKind::Unavailable => std::thread::yield_now(),
+                result => return result,
+            }
+        }
+    }
 
     /// Makes one of a size.
     pub fn new(number: u64, size: usize) -> Self {

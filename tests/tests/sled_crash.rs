@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use fastrand::Rng;
-use sosa::{Collection, ErrorKind, ListOptions};
-use sosa_sled::{Sled, sled};
+use sosa::{Collection, ListOptions};
+use sosa_sled::sled;
 use sosa_tests::Written;
 
 const KILLS: u64 = 200;
@@ -67,20 +67,9 @@ fn number(text: &str) -> u64 {
     text.parse().expect("a number")
 }
 
-/// Opens the database, which the engine's threads may still hold for a moment after it was dropped.
-fn open(path: &Path) -> Sled {
-    loop {
-        match sosa_sled::open(path, Written::PREFIX) {
-            Ok(store) => return store,
-            Err(error) if error.kind() == ErrorKind::Unavailable => std::thread::yield_now(),
-            Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
-        }
-    }
-}
-
 /// Reads all entries, by the listing and one by one.
 async fn read(path: &Path) -> BTreeMap<String, u64> {
-    let things = open(path).collection::<Written>(Written::NAME);
+    let things = Written::open(path).expect("opened").collection::<Written>(Written::NAME);
     let page = things.list_with(ListOptions::new().limit(10_000)).await.expect("listed");
     let listed: BTreeMap<_, _> = page.into_pairs().expect("nothing half is there").into_iter().collect();
     for task in 0..Written::TASKS {

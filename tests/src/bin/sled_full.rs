@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use sosa::{Collection, ErrorKind};
+use sosa::Collection;
 use sosa_sled::SledCollection;
 use sosa_tests::Written;
 
@@ -52,13 +52,6 @@ async fn fill(directory: &Path) {
     println!("all there");
 }
 
-/// Opens a database that the engine's threads may still hold for a moment.
 fn open(path: &Path) -> SledCollection<Written> {
-    loop {
-        match sosa_sled::open(path, Written::PREFIX) {
-            Ok(store) => return store.collection(Written::NAME),
-            Err(error) if error.kind() == ErrorKind::Unavailable => std::thread::yield_now(),
-            Err(error) => panic!("{error}"),
-        }
-    }
+    Written::open(path).expect("opened").collection(Written::NAME)
 }

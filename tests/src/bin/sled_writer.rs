@@ -21,7 +21,7 @@ async fn main() {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().expect("a path");
     let seed: u64 = arguments.next().and_then(|seed| seed.parse().ok()).expect("a seed");
-    let things = sosa_sled::open(path, Written::PREFIX).expect("the database opens").collection(Written::NAME);
+    let things = Written::open(path).expect("the database opens").collection(Written::NAME);
     let mut tasks = JoinSet::new();
     for task in 0..Written::TASKS {
         tasks.spawn(write(task, things.clone(), Rng::with_seed(seed.wrapping_mul(Written::TASKS) + task)));
