@@ -2,7 +2,7 @@
 //! wait for the disk.
 
 use std::ops::Bound;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use sled::{IVec, Tree};
@@ -31,8 +31,20 @@ pub(crate) struct Table {
     tree: OnceLock<Tree>,
     /// How many entries were created since the last sweep.
     created: AtomicUsize,
-    /// Behind which key the next sweep goes on.
-    swept: Mutex<Vec<u8>>,
+    swept: Mutex<Swept>,
+    /// A deadline was written, or met by a sweep, since the sweeps last began at the beginning.
+    deadlines: AtomicBool,
+    /// A whole round of sweeps has met none.
+    is_lasting: AtomicBool,
+}
+
+/// How far the sweeps have come.
+#[derive(Default)]
+struct Swept {
+    /// Behind which key the next one goes on; `None` before the first.
+    after: Option<Vec<u8>>,
+    /// This round began at the beginning.
+    whole: bool,
 }
 
 /// What a load found, as it is stored.
@@ -57,7 +69,14 @@ pub(crate) struct Stretch {
 
 impl Table {
     pub(crate) fn new(root: &str) -> Self {
-        Self { root: root.to_owned(), tree: OnceLock::new(), created: AtomicUsize::new(0), swept: Mutex::default() }
+        Self {
+            root: root.to_owned(),
+            tree: OnceLock::new(),
+            created: AtomicUsize::new(0),
+            swept: Mutex::default(),
+            deadlines: AtomicBool::new(true),
+            is_lasting: AtomicBool::new(false),
+        }
     }
 
     /// Returns whether the tree and the files are open, and calls may be quick.
@@ -103,6 +122,7 @@ impl Table {
                 return Ok(Some(Found { bytes, deadline }));
             };
             let touched = Record { deadline: touch, ..record }.to_bytes();
+            self.note(touch);
             if swap(tree, key, Some(&bytes), Some(touched))? {
                 return Ok(Some(Found { bytes, deadline: touch }));
             }
@@ -121,7 +141,10 @@ impl Table {
     ) -> Result<(Revision, Option<usize>)> {
         let tree = self.tree(database)?;
         let revision = fastrand::u64(..);
-        let write = |deadline: Deadline| Record { deadline, revision, value }.to_bytes();
+        let write = |deadline: Deadline| {
+            self.note(deadline);
+            Record { deadline, revision, value }.to_bytes()
+        };
         let unconditional = options.condition == Condition::Always;
         let created = loop {
             let now = clock.now_millis();
@@ -201,18 +224,26 @@ impl Table {
         Ok(stretch)
     }
 
+    /// Takes note of a deadline before it is written.
+    fn note(&self, deadline: Deadline) {
+        if deadline != Deadline::NEVER && !self.deadlines.load(Ordering::Relaxed) {
+            self.deadlines.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Counts a new entry, and returns how many a sweep should look at, if it is time for one.
     fn count(&self, key: &[u8]) -> Option<usize> {
+        if self.is_lasting.load(Ordering::Relaxed) && !self.deadlines.load(Ordering::Relaxed) {
+            return None;
+        }
         if self.created.fetch_add(1, Ordering::Relaxed) + 1 < SWEEP_AFTER {
             return None;
         }
         let created = self.created.swap(0, Ordering::Relaxed);
-        // A sweep that is under way holds the place, and has one already.
-        if let Ok(mut swept) = self.swept.try_lock()
-            && swept.is_empty()
-        {
-            // Not always at the beginning, or a program that restarts often would get no further.
-            *swept = key.to_vec();
+        // A sweep that is under way holds it, and has begun already.
+        if let Ok(mut swept) = self.swept.try_lock() {
+            // The first one not at the beginning, or a program that restarts often would get no further.
+            swept.after.get_or_insert_with(|| key.to_vec());
         }
         (created > 0).then_some(created * LOOKS)
     }
@@ -220,7 +251,19 @@ impl Table {
     /// Removes what has expired from the next stretch of the tree.
     pub(crate) fn sweep(&self, database: &Database, clock: &Clock, looks: usize) -> Result<()> {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        self.remove_expired(database, clock, &mut swept, looks).map(drop)
+        let Swept { after, whole } = &mut *swept;
+        let after = after.get_or_insert_default();
+        if after.is_empty() {
+            *whole = true;
+            self.is_lasting.store(false, Ordering::Relaxed);
+            self.deadlines.store(false, Ordering::Relaxed);
+        }
+        self.remove_expired(database, clock, after, looks)?;
+        if after.is_empty() && *whole {
+            // A deadline that is written meanwhile is noted all the same, and sets the sweeps going again.
+            self.is_lasting.store(!self.deadlines.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Removes what has expired behind a key, and returns how many entries that were. The key becomes the
@@ -241,7 +284,9 @@ impl Table {
                 break;
             };
             let (key, bytes) = entry.map_err(|error| error::engine(error, Outcome::NotApplied))?;
-            if record::is_past(&bytes, now) && swap(tree, &key, Some(&bytes), None)? {
+            let (_, deadline) = record::state(&bytes);
+            self.note(deadline);
+            if deadline.is_past(now) && swap(tree, &key, Some(&bytes), None)? {
                 removed += 1;
             }
             last = Some(key);

@@ -48,3 +48,24 @@ async fn a_million_entries_that_expire_take_the_room_of_a_few() {
     println!("{purged} were left for the purge");
     assert!(purged < 2 * ENTRIES as u64, "{purged} expired entries were left");
 }
+
+#[tokio::test]
+async fn what_never_expires_does_not_keep_what_does_from_being_removed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let clock = Clock::manual();
+    let store = sosa_sled::open(directory.path(), "").expect("opened").with_clock(clock.clone());
+    let things = store.with_durability(Durability::Eventual).collection("things");
+    // Long enough for the sweeps to find that nothing expires here.
+    for entry in 0..5000 {
+        things.save(&format!("lasting-{entry}"), &entry).await.expect("saved");
+    }
+    for entry in 0..5000 {
+        things.save_with(&format!("passing-{entry}"), &entry, Expiry::After(LIFETIME).into()).await.expect("saved");
+    }
+    clock.advance(LIFETIME);
+    for entry in 0..15_000 {
+        things.save(&format!("later-{entry}"), &entry).await.expect("saved");
+    }
+    let left = things.purge().await.expect("purged");
+    assert!(left < 2500, "{left} of 5000 were left");
+}
