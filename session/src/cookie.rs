@@ -1,7 +1,8 @@
 //! The cookie: header in, header out, and the rules of its attributes (RFC 6265bis).
 
+use std::borrow::Cow;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -16,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// | `Path` | `/` | |
 /// | `Domain` | none | a domain sends it to all subdomains |
 /// | `Partitioned` | off | |
+/// | `Priority` | none | |
 ///
 /// ```
 /// use sosa_session::{CookieOptions, Secure};
@@ -31,10 +33,11 @@ pub struct CookieOptions {
     name: Option<String>,
     path: String,
     domain: Option<String>,
-    secure: Secure,
+    pub(crate) secure: Secure,
     http_only: bool,
     same_site: SameSite,
     partitioned: bool,
+    priority: Option<Priority>,
 }
 
 /// Whether the cookie is for https alone.
@@ -61,6 +64,20 @@ pub enum SameSite {
     Lax,
     /// All. Needs [`Secure::Always`], and a protection against request forgery of its own.
     None,
+    /// The attribute is left out, as Express does it by default; most browsers then take `Lax`.
+    Unset,
+}
+
+/// Which cookies Chrome drops first where a site has too many. Others ignore it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Priority {
+    /// Before others.
+    Low,
+    /// As without it.
+    Medium,
+    /// After others.
+    High,
 }
 
 /// How a request came: what decides whether a `Secure` cookie may answer it.
@@ -87,6 +104,17 @@ impl CookieOptions {
             http_only: true,
             same_site: SameSite::default(),
             partitioned: false,
+            priority: None,
+        }
+    }
+
+    /// Returns the defaults of Express: the name `connect.sid`, and no `Secure` and no `SameSite`.
+    pub fn express() -> Self {
+        Self {
+            name: Some("connect.sid".to_owned()),
+            secure: Secure::Never,
+            same_site: SameSite::Unset,
+            ..Self::new()
         }
     }
 
@@ -139,6 +167,13 @@ impl CookieOptions {
     #[must_use]
     pub fn partitioned(mut self, partitioned: bool) -> Self {
         self.partitioned = partitioned;
+        self
+    }
+
+    /// Sets which cookies Chrome drops first where it has too many; nothing by default.
+    #[must_use]
+    pub fn priority(mut self, priority: impl Into<Option<Priority>>) -> Self {
+        self.priority = priority.into();
         self
     }
 
@@ -208,36 +243,85 @@ impl CookieOptions {
 
     /// Writes the cookie that gives the client this value.
     pub(crate) fn give(&self, value: &str, max_age: Option<Duration>, scheme: Scheme) -> SetCookie {
-        self.write(value, max_age.map(|age| age.as_secs()), scheme)
+        let lives = max_age.map_or(Lives::WithBrowser, |age| Lives::For(age.as_secs()));
+        self.attributes(scheme).write(self.effective_name(), value, lives)
     }
 
     /// Writes the cookie that makes the client forget it.
     pub(crate) fn remove(&self, scheme: Scheme) -> SetCookie {
-        self.write("", Some(0), scheme)
+        self.attributes(scheme).write(self.effective_name(), "", Lives::For(0))
     }
 
-    fn write(&self, value: &str, max_age: Option<u64>, scheme: Scheme) -> SetCookie {
-        let mut text = format!("{}={value}; Path={}", self.effective_name(), self.path);
-        if let Some(domain) = &self.domain {
+    /// Returns what a cookie carries that answers a request of this scheme.
+    pub(crate) fn attributes(&self, scheme: Scheme) -> Attributes<'_> {
+        Attributes {
+            domain: self.domain.as_deref().map(Cow::Borrowed),
+            path: Some(Cow::Borrowed(&self.path)),
+            http_only: self.http_only,
+            secure: match self.secure {
+                Secure::Always => true,
+                Secure::Auto => scheme == Scheme::Https,
+                Secure::Never => false,
+            },
+            partitioned: self.partitioned,
+            priority: self.priority,
+            same_site: self.same_site,
+        }
+    }
+}
+
+/// What a cookie carries besides its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attributes<'a> {
+    pub(crate) domain: Option<Cow<'a, str>>,
+    pub(crate) path: Option<Cow<'a, str>>,
+    pub(crate) http_only: bool,
+    pub(crate) secure: bool,
+    pub(crate) partitioned: bool,
+    pub(crate) priority: Option<Priority>,
+    pub(crate) same_site: SameSite,
+}
+
+/// How long the client keeps a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lives {
+    WithBrowser,
+    /// For so many seconds.
+    For(u64),
+    Until(SystemTime),
+}
+
+impl Attributes<'_> {
+    /// Writes the header, with the attributes in the order of Express.
+    pub(crate) fn write(&self, name: &str, value: &str, lives: Lives) -> SetCookie {
+        let Self { domain, path, http_only, secure, partitioned, priority, same_site } = self;
+        let mut text = format!("{name}={value}");
+        if let Some(domain) = domain {
             text.extend(["; Domain=", domain]);
         }
-        if let Some(seconds) = max_age {
-            text.push_str(&format!("; Max-Age={seconds}"));
+        if let Some(path) = path {
+            text.extend(["; Path=", path]);
         }
-        if self.http_only {
-            text.push_str("; HttpOnly");
+        match lives {
+            Lives::WithBrowser => {}
+            Lives::For(seconds) => text.push_str(&format!("; Max-Age={seconds}")),
+            Lives::Until(end) => text.extend(["; Expires=", &httpdate::fmt_http_date(end)]),
         }
-        if self.secure == Secure::Always || (self.secure == Secure::Auto && scheme == Scheme::Https) {
-            text.push_str("; Secure");
+        for (set, attribute) in [(http_only, "; HttpOnly"), (secure, "; Secure"), (partitioned, "; Partitioned")] {
+            text.push_str(if *set { attribute } else { "" });
         }
-        text.push_str(match self.same_site {
+        text.push_str(match priority {
+            None => "",
+            Some(Priority::Low) => "; Priority=Low",
+            Some(Priority::Medium) => "; Priority=Medium",
+            Some(Priority::High) => "; Priority=High",
+        });
+        text.push_str(match same_site {
+            SameSite::Unset => "",
             SameSite::Strict => "; SameSite=Strict",
             SameSite::Lax => "; SameSite=Lax",
             SameSite::None => "; SameSite=None",
         });
-        if self.partitioned {
-            text.push_str("; Partitioned");
-        }
         SetCookie(text)
     }
 }
@@ -271,10 +355,12 @@ impl fmt::Debug for SetCookie {
 /// Returns the values of all cookies of this name in a `Cookie` header, in order.
 ///
 /// It takes the header apart at its semicolons and looks at nothing else, so that no other cookie,
-/// however broken, hides ours. One pair of double quotes around a value is dropped.
+/// however broken, hides ours. Space around name and value is dropped, and one pair of double quotes
+/// around a value.
 pub(crate) fn values<'a>(header: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     header.split(|byte| *byte == b';').filter_map(|pair| {
-        let value = pair.trim_ascii_start().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?.trim_ascii_end();
+        let after = pair.trim_ascii_start().strip_prefix(name.as_bytes())?;
+        let value = after.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
         let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
         Some(unquoted.unwrap_or(value))
     })
@@ -289,11 +375,12 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-fn is_attribute(text: &str) -> bool {
+/// Returns whether a path or the like can stand in a header, and adds nothing to it.
+pub(crate) fn is_attribute(text: &str) -> bool {
     text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b';')
 }
 
-fn is_domain(text: &str) -> bool {
+pub(crate) fn is_domain(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
@@ -320,9 +407,11 @@ mod tests {
         let wide = cookie.domain("example.test").path("/app").same_site(SameSite::None).partitioned(true);
         assert_eq!(
             wide.give("v", None, Scheme::Https).value(),
-            "__Secure-id=v; Path=/app; Domain=example.test; HttpOnly; Secure; SameSite=None; Partitioned"
+            "__Secure-id=v; Domain=example.test; Path=/app; HttpOnly; Secure; Partitioned; SameSite=None"
         );
-        for cookie in [auto, wide] {
+        let bare = CookieOptions::new().secure(Secure::Never).same_site(SameSite::Unset).priority(Priority::High);
+        assert_eq!(bare.give("v", None, Scheme::Https).value(), "id=v; Path=/; HttpOnly; Priority=High");
+        for cookie in [auto, wide, bare] {
             cookie.validate().unwrap();
         }
     }
@@ -378,7 +467,9 @@ mod tests {
             (b"id=1; id=2", vec!["1", "2"]),
             (b"id=a=b", vec!["a=b"]),
             (b";;; ;=;\xff\xfe=\x80; \tid=v ;", vec!["v"]),
-            (b"xid=v; id =v; ID=v; id", vec![]),
+            (b"id\t= v ", vec!["v"]),
+            (b"id=\" v\"", vec![" v"]),
+            (b"xid=v; i d=v; ID=v; id", vec![]),
             (b"", vec![]),
         ] {
             assert_eq!(find(header), expected.iter().map(|value| value.as_bytes().to_vec()).collect::<Vec<_>>());

@@ -22,7 +22,8 @@ use crate::json::{self, Span};
 /// its bytes. Members are in the order in which they were first inserted.
 ///
 /// The record's own member is `"sosa":{"v":1,"rev":…,"created":…}`: a count of the saves, and when
-/// the session began, in milliseconds since the Unix epoch. It is not among the keys.
+/// the session began, in milliseconds since the Unix epoch. It is not among the keys. In a record of
+/// Express the own member is `"cookie":{…}`.
 ///
 /// ```
 /// use sosa_session::SessionData;
@@ -39,8 +40,28 @@ pub struct SessionData(Arc<[u8]>);
 /// The key of the record's own member.
 pub(crate) const OWN_KEY: &str = "sosa";
 
-/// How a record begins that has it.
-const OWN_START: &str = r#"{"sosa":"#;
+/// The key of the own member in a record of Express.
+const COOKIE_KEY: &str = "cookie";
+
+/// Whose record it is, by its own member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Own {
+    /// There is none: nothing was saved yet.
+    #[default]
+    None = 0,
+    Sosa = 1,
+    Express = 2,
+}
+
+impl Own {
+    fn key(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Sosa => OWN_KEY,
+            Self::Express => COOKIE_KEY,
+        }
+    }
+}
 
 /// The version of the record's own member that this crate writes.
 const VERSION: u64 = 1;
@@ -54,13 +75,18 @@ pub(crate) struct Meta {
     pub(crate) created: u64,
     /// When it was renewed under another id; zero while it lives. See [`SessionData::ended`].
     pub(crate) ended: u64,
-    /// Where the text of the own member lies; empty if there is none.
+    /// Whose it is, and where the text of its own member lies.
+    format: Own,
     own: (u32, u32),
+    /// How many other members stand before it.
+    before: u32,
 }
 
 // The layout: the header, 16 bytes for each member's span, the text.
 const COUNT_AT: usize = 32;
-const SPANS_AT: usize = 36;
+const FORMAT_AT: usize = 36;
+const BEFORE_AT: usize = 40;
+const SPANS_AT: usize = 44;
 const SPAN_LEN: usize = 16;
 
 impl SessionData {
@@ -122,8 +148,23 @@ impl SessionData {
             rev: self.number(0),
             created: self.number(8),
             ended: self.number(16),
+            format: self.format(),
             own: (self.short(24), self.short(28)),
+            before: self.short(BEFORE_AT),
         }
+    }
+
+    fn format(&self) -> Own {
+        match self.short(FORMAT_AT) {
+            1 => Own::Sosa,
+            2 => Own::Express,
+            _ => Own::None,
+        }
+    }
+
+    /// Returns the own member of a record of Express.
+    pub(crate) fn cookie(&self) -> Option<&[u8]> {
+        self.own().filter(|_| self.format() == Own::Express)
     }
 
     /// Makes the record that stands in the place of one that was renewed under another id: it opens
@@ -156,9 +197,18 @@ impl SessionData {
     /// of this record's own member stay.
     pub(crate) fn rewrite(&self, rev: u64, created: u64, members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<Self> {
         let own = self.own_text(rev, created);
-        let own_from = OWN_START.len();
-        let meta = Meta { rev, created, ended: 0, own: (own_from as u32, (own_from + own.len()) as u32) };
-        write(meta, own.as_bytes(), members)
+        write(Meta { rev, created, format: Own::Sosa, ..Meta::default() }, own.as_bytes(), members)
+    }
+
+    /// Writes a record of Express, whose cookie stands behind so many of its members.
+    pub(crate) fn of_express(cookie: &[u8], before: usize, members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<Self> {
+        let before = before.min(members.len()) as u32;
+        write(Meta { format: Own::Express, before, ..Meta::default() }, cookie, members)
+    }
+
+    /// Writes this record of Express with another cookie, in the same place, and these members.
+    pub(crate) fn with_cookie(&self, cookie: &[u8], members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<Self> {
+        Self::of_express(cookie, self.meta().before as usize, members)
     }
 
     /// Writes what a handler sees of a session that was not saved yet.
@@ -169,15 +219,21 @@ impl SessionData {
     fn read(text: &[u8]) -> Result<Self> {
         let invalid = |why: &str| Error::new(ErrorKind::Decode, format!("the record is no session: {why}"));
         let mut spans = json::members(text).ok_or_else(|| invalid("it is no JSON object"))?;
-        let cut = |(from, to): (u32, u32)| &text[from as usize..to as usize];
-        let mut meta = Meta::default();
-        if let Some(index) = spans.iter().rposition(|span| is_key(cut(span.key), OWN_KEY)) {
-            let own = spans.remove(index).value;
-            meta = read_own(cut(own)).ok_or_else(|| invalid("its own member is malformed, or of a later version"))?;
-            meta.own = own;
+        // Of two members with one key the last counts.
+        let find = |key: &str| spans.iter().rfind(|span| is_key(json::cut(text, span.key), key)).copied();
+        let cookie = find(COOKIE_KEY).filter(|cookie| text[cookie.value.0 as usize] == b'{');
+        let ours = find(OWN_KEY).map(|own| (own, read_own(json::cut(text, own.value))));
+        let mut meta = match (ours, cookie) {
+            (Some((own, Some(meta))), _) => Meta { format: Own::Sosa, own: own.value, ..meta },
+            (_, Some(cookie)) => Meta { format: Own::Express, own: cookie.value, ..Meta::default() },
+            (Some((_, None)), None) => return Err(invalid("its own member is malformed, or of a later version")),
+            (None, None) => Meta::default(),
+        };
+        if meta.format != Own::None {
+            // Of an own member that occurs twice the first is no longer reachable, and is not kept.
+            spans.retain(|span| !is_key(json::cut(text, span.key), meta.format.key()));
+            meta.before = spans.partition_point(|span| span.key.0 < meta.own.0) as u32;
         }
-        // Of an own member that occurs twice the first is no longer reachable, and is not kept.
-        spans.retain(|span| !is_key(cut(span.key), OWN_KEY));
         let (data, room) = allocate(meta, spans.len(), text.len());
         Ok(fill(data, |data| {
             for (index, span) in spans.into_iter().enumerate() {
@@ -195,7 +251,8 @@ impl SessionData {
     fn own_text(&self, rev: u64, created: u64) -> String {
         let mut text = format!(r#"{{"v":{VERSION},"rev":{rev},"created":{created}"#);
         let known = |key: &[u8]| [&b"v"[..], b"rev", b"created"].contains(&key);
-        for (key, value) in self.own().into_iter().flat_map(members_of).filter(|(key, _)| !known(key)) {
+        let own = self.own().filter(|_| self.format() == Own::Sosa);
+        for (key, value) in own.into_iter().flat_map(members_of).filter(|(key, _)| !known(key)) {
             text.extend([",\"", self::text(key), "\":", self::text(value)]);
         }
         text.push('}');
@@ -211,7 +268,7 @@ impl SessionData {
     }
 
     fn cut(&self, (from, to): (u32, u32)) -> &[u8] {
-        &self.text()[from as usize..to as usize]
+        json::cut(self.text(), (from, to))
     }
 
     fn span(&self, index: usize) -> Span {
@@ -259,8 +316,8 @@ fn is_key(raw: &[u8], key: &str) -> bool {
 }
 
 fn members_of(object: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let cut = move |(from, to): (u32, u32)| &object[from as usize..to as usize];
-    json::members(object).unwrap_or_default().into_iter().map(move |span| (cut(span.key), cut(span.value)))
+    let spans = json::members(object).unwrap_or_default();
+    spans.into_iter().map(|span| (json::cut(object, span.key), json::cut(object, span.value)))
 }
 
 fn read_own(own: &[u8]) -> Option<Meta> {
@@ -292,7 +349,7 @@ fn allocate(meta: Meta, members: usize, text_len: usize) -> (Arc<[u8]>, usize) {
         data[0..8].copy_from_slice(&meta.rev.to_le_bytes());
         data[8..16].copy_from_slice(&meta.created.to_le_bytes());
         data[16..24].copy_from_slice(&meta.ended.to_le_bytes());
-        put_shorts(data, 24, &[meta.own.0, meta.own.1, members as u32]);
+        put_shorts(data, 24, &[meta.own.0, meta.own.1, members as u32, meta.format as u32, meta.before]);
     });
     (data.0, at)
 }
@@ -312,13 +369,15 @@ fn put_shorts(data: &mut [u8], at: usize, numbers: &[u32]) {
     }
 }
 
-/// Writes a record: its own member first, if there is one, then the others.
+/// Writes a record: its own member in its place, if there is one, and the others.
 fn write(meta: Meta, own: &[u8], members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<SessionData> {
-    let start = if own.is_empty() { "{" } else { OWN_START };
-    // Two quotes, a colon and a comma around each member.
-    let around: usize = members.iter().map(|(key, value)| key.len() + value.len() + 4).sum();
-    let first_comma = usize::from(own.is_empty() && !members.is_empty());
-    let len = start.len() + own.len() + around - first_comma + 1;
+    let own_member = (meta.format != Own::None).then(|| (meta.format.key().as_bytes(), own));
+    let others = members.iter().map(|(key, value)| (&**key, *value));
+    let before = meta.before as usize;
+    let all = || others.clone().take(before).chain(own_member).chain(others.clone().skip(before));
+    // Two quotes, a colon and a comma around each member, but for the first; and the braces.
+    let around: usize = all().map(|(key, value)| key.len() + value.len() + 4).sum();
+    let len = around.max(1) + 1;
     if u32::try_from(len).is_err() {
         return Err(Error::new(ErrorKind::Encode, "a session must be smaller than 4 GiB"));
     }
@@ -329,17 +388,19 @@ fn write(meta: Meta, own: &[u8], members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<S
             text.write_all(bytes).expect("the length was counted");
             (len - text.len()) as u32
         };
-        put(start.as_bytes());
-        let mut end = put(own);
-        for (index, (key, value)) in members.iter().enumerate() {
-            if index > 0 || !own.is_empty() {
-                end = put(b",");
+        let mut others = 0;
+        for (place, (key, value)) in all().enumerate() {
+            let from = put(if place == 0 { b"{\"" } else { b",\"" });
+            let key = (from, put(key));
+            let value = (put(b"\":"), put(value));
+            if own_member.is_some() && place == before {
+                put_shorts(head, 24, &[value.0, value.1]);
+            } else {
+                put_span(head, others, Span { key, value });
+                others += 1;
             }
-            let key = (end + 1, put(b"\"") + key.len() as u32, put(key), put(b"\":"));
-            end = put(value);
-            put_span(head, index, Span { key: (key.0, key.1), value: (key.3, end) });
         }
-        put(b"}");
+        put(if len == 2 { b"{}" } else { b"}" });
     }))
 }
 
@@ -470,6 +531,32 @@ mod tests {
         assert_eq!(data.get::<u8>("a").unwrap_err().kind(), ErrorKind::Decode);
         assert_eq!(data.members().count(), 5);
         assert_eq!(data.keys().count(), 4);
+    }
+
+    #[test]
+    fn a_record_of_express_is_told_by_its_cookie() {
+        let text = r#"{"cookie":{"originalMaxAge":null},"sosa":5,"a":1}"#;
+        let data: SessionData = text.parse().unwrap();
+        assert_eq!(data.cookie(), Some(&br#"{"originalMaxAge":null}"#[..]));
+        assert_eq!(data.keys().collect::<Vec<_>>(), ["sosa", "a"]);
+        assert_eq!((data.created(), data.rev(), data.has_ended()), (None, 0, false));
+        let written = SessionData::of_express(b"{}", 0, &borrowed(&[("a", "1")])).unwrap();
+        assert_eq!(written.as_json(), r#"{"cookie":{},"a":1}"#);
+        assert_eq!(written.as_json().parse::<SessionData>().unwrap().0, written.0);
+        // JavaScript puts keys that look like indices before all others.
+        let indexed: SessionData = r#"{"0":1,"7":2,"cookie":{},"a":3}"#.parse().unwrap();
+        let members: Vec<_> = indexed.members().map(|(key, value)| (Cow::Borrowed(key), value)).collect();
+        let written = indexed.with_cookie(b"{\"path\":1}", &members).unwrap();
+        assert_eq!(written.as_json(), r#"{"0":1,"7":2,"cookie":{"path":1},"a":3}"#);
+        assert_eq!(written.cookie(), Some(&b"{\"path\":1}"[..]));
+        assert_eq!(written.as_json().parse::<SessionData>().unwrap().0, written.0);
+        assert_eq!(indexed.with_cookie(b"{}", &members[..1]).unwrap().as_json(), r#"{"0":1,"cookie":{}}"#);
+        // Ours may hold something of that name.
+        let ours: SessionData = r#"{"sosa":{"v":1,"rev":1,"created":9},"cookie":{"a":1}}"#.parse().unwrap();
+        assert_eq!((ours.cookie(), ours.json("cookie")), (None, Some(r#"{"a":1}"#)));
+        for none in [r#"{"cookie":null}"#, r#"{"cookie":"{}"}"#, r#"{"cookies":{}}"#] {
+            assert_eq!(none.parse::<SessionData>().unwrap().cookie(), None);
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub enum ErrorKind {
     Decode,
     /// The value could not be encoded. The session stays as it is.
     Encode,
-    /// The key belongs to the record itself.
+    /// The key belongs to the record itself, or is one that Express would lose.
     ReservedKey,
     /// The session was ended by another request after this one loaded it. The edits are dropped,
     /// and nothing brings the session back.
@@ -47,11 +47,18 @@ pub enum ErrorKind {
     Random,
     /// The options contradict each other; the message says how to mend them.
     Options,
+    /// Sessions of this format do not have what was asked for.
+    Unsupported,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner { kind, message: message.into(), source: None, cookie: None }))
+    }
+
+    /// Makes the error of a record that is no session: it is left as it is.
+    pub(crate) fn no_session(why: &str) -> Self {
+        sosa::Error::new(sosa::ErrorKind::Decode, format!("the record is no session: {why}")).into()
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {

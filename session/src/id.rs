@@ -5,10 +5,13 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
+use sosa::MAX_ID_LEN;
 
 use crate::error::{Error, ErrorKind, Result};
 
 /// A session's id: 24 random bytes as base64url, 32 characters. Whoever has it has the session.
+///
+/// One that a program with Express has made may be any text.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct SessionId(Box<str>);
 
@@ -32,6 +35,11 @@ impl SessionId {
         Some(Self(std::str::from_utf8(value).ok().filter(|_| ours)?.into()))
     }
 
+    /// Takes an id that a key has signed, as it is. What no collection takes is `None`.
+    pub(crate) fn signed(id: &str) -> Option<Self> {
+        (1..=MAX_ID_LEN).contains(&id.len()).then(|| Self(id.into()))
+    }
+
     /// Returns the secret itself, for the cookie alone.
     pub(crate) fn expose(&self) -> &str {
         &self.0
@@ -52,10 +60,49 @@ impl fmt::Debug for SessionId {
     }
 }
 
+/// Where the record of a session is stored: what the store calls it. It prints as the handle.
+#[derive(Clone)]
+pub(crate) enum Place {
+    /// Under the hash of its id.
+    Hashed(Handle),
+    /// Under the id itself, as Express does it.
+    Plain(SessionId),
+}
+
+impl Place {
+    /// Returns the key, which may be a secret.
+    pub(crate) fn key(&self) -> &str {
+        match self {
+            Self::Hashed(handle) => handle.as_str(),
+            Self::Plain(id) => id.expose(),
+        }
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        match self {
+            Self::Hashed(handle) => *handle,
+            Self::Plain(id) => id.handle(),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle().fmt(f)
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.handle(), f)
+    }
+}
+
 /// The public name of a session: the SHA-256 of its id, as base64url, 43 characters.
 ///
-/// It is safe to show and to log, since no cookie can be made from it: a store or a backup that
-/// leaks opens no session. The session's record is stored under it.
+/// It is safe to show and to log, since no cookie can be made from it. The session's record is stored under
+/// it, so that a store or a backup that leaks opens no session; but for sessions that are shared with
+/// Express, which keeps them under their ids.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Handle([u8; HANDLE_LEN]);
 

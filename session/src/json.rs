@@ -36,6 +36,11 @@ pub(crate) fn members(text: &[u8]) -> Option<Vec<Span>> {
     (text.get(at) == Some(&b'}') && space(text, at + 1) == text.len()).then_some(spans)
 }
 
+/// Returns what lies between two places.
+pub(crate) fn cut(text: &[u8], (from, to): (u32, u32)) -> &[u8] {
+    &text[from as usize..to as usize]
+}
+
 /// Returns what a key says, given its text without the quotes. A key that no Rust string can hold,
 /// with half a surrogate pair in it, is `None`.
 pub(crate) fn unescape(key: &[u8]) -> Option<Cow<'_, str>> {
@@ -88,10 +93,11 @@ fn same_within(one: &[u8], other: &[u8], depth: usize) -> bool {
 
 /// Returns the members of an object by their keys; `None` if a key cannot be told.
 fn sorted(object: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8])>> {
-    let cut = |(from, to): (u32, u32)| &object[from as usize..to as usize];
     let spans = members(object)?;
-    let mut members: Vec<_> =
-        spans.iter().map(|span| Some((unescape(cut(span.key))?, cut(span.value)))).collect::<Option<_>>()?;
+    let mut members: Vec<_> = spans
+        .iter()
+        .map(|span| Some((unescape(cut(object, span.key))?, cut(object, span.value))))
+        .collect::<Option<_>>()?;
     members.sort_by(|one, other| one.0.cmp(&other.0));
     Some(members)
 }

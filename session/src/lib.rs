@@ -4,6 +4,7 @@ mod cookie;
 mod data;
 mod edits;
 mod error;
+mod express;
 mod id;
 mod json;
 mod key;
@@ -12,13 +13,14 @@ mod plan;
 mod queue;
 mod session;
 mod sessions;
+mod signing;
 
 #[cfg(feature = "axum")]
 mod axum;
 #[cfg(feature = "tower")]
 mod tower;
 
-pub use cookie::{CookieOptions, SameSite, Scheme, Secure, SetCookie};
+pub use cookie::{CookieOptions, Priority, SameSite, Scheme, Secure, SetCookie};
 pub use data::SessionData;
 pub use error::{Error, ErrorKind, Result};
 pub use id::Handle;
@@ -26,6 +28,7 @@ pub use key::{Field, Key, Name};
 pub use options::{Lifetime, SessionOptions, TrustProxy};
 pub use session::Session;
 pub use sessions::{RequestHead, Sessions};
+pub use signing::SigningKey;
 
 #[cfg(feature = "tower")]
 pub use tower::{SessionLayer, SessionService};

@@ -10,6 +10,7 @@ use sosa::{Clock, Collection, Expiry};
 use crate::cookie::{CookieOptions, Scheme};
 use crate::data::SessionData;
 use crate::error::{Error, ErrorKind, Result};
+use crate::signing::{SigningKey, SigningKeys};
 
 /// How sessions are kept, how long they live, and how their cookie travels.
 ///
@@ -32,8 +33,21 @@ pub struct SessionOptions {
     pub(crate) clock: Clock,
     pub(crate) scheme: Scheme,
     pub(crate) proxy: TrustProxy,
+    pub(crate) keys: SigningKeys,
+    pub(crate) format: Format,
+    /// How long a session of Express and its cookie live after each save.
+    pub(crate) max_age: Option<Duration>,
+    /// Whether its cookie is sent again with every response.
+    pub(crate) rolling: bool,
     /// The collection is our own in memory, which goes by the same clock.
     own_memory: bool,
+}
+
+/// Whose records and rules these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Sosa,
+    Express,
 }
 
 impl SessionOptions {
@@ -46,8 +60,99 @@ impl SessionOptions {
             clock: Clock::system(),
             scheme: Scheme::Unknown,
             proxy: TrustProxy::Never,
+            keys: SigningKeys::default(),
+            format: Format::Sosa,
+            max_age: None,
+            rolling: false,
             own_memory: false,
         }
+    }
+
+    /// Shares the sessions of an Express application: its records and its cookies, byte for byte, as
+    /// express-session writes them over connect-redis.
+    ///
+    /// The secrets are the application's `secret`, in its order: the first signs, all verify. The other
+    /// defaults are Express's too, and want what the application has changed of them:
+    ///
+    /// | there | here | default |
+    /// |---|---|---|
+    /// | `name`, `cookie.path`, `domain`, `httpOnly`, `secure`, `sameSite`, `partitioned`, `priority` | [`cookie`](Self::cookie), from [`CookieOptions::express`] | `connect.sid`, `/`, none, on, [`Never`](crate::Secure::Never), none, off, none |
+    /// | `cookie.maxAge` | [`max_age`](Self::max_age) | none: the cookie ends with the browser's session |
+    /// | `rolling` | [`rolling`](Self::rolling) | off |
+    /// | connect-redis's `ttl`, for sessions without a `maxAge` | [`Lifetime::idle`] | 1 day |
+    /// | connect-redis's `prefix` | `sosa_redis::Redis::collection_at` | `sess:` |
+    /// | `app.set("trust proxy", …)` | [`trust_proxy`](Self::trust_proxy) | nobody |
+    ///
+    /// ```
+    /// use sosa_session::{Session, SessionLayer, SessionOptions};
+    ///
+    /// # fn example() -> Result<SessionLayer, Box<dyn std::error::Error>> {
+    /// let client = sosa_redis::redis::Client::open("redis://127.0.0.1/")?;
+    /// let sessions = sosa_redis::new(client, "").collection_at("sess:");
+    /// # Ok(
+    /// SessionLayer::new(SessionOptions::express(sessions, ["keyboard cat"]))
+    /// # ) }
+    /// ```
+    ///
+    /// What is different from sessions of our own:
+    ///
+    /// - A session is stored under its id, so that **who reads the store can take every session**.
+    /// - The record's own `originalMaxAge` governs how long it lives, whatever the options say, and each request
+    ///   that comes with a session's cookie touches it by a call of its own, also one that does not use it: a
+    ///   route that needs no session should not be inside the layer.
+    /// - There is no absolute lifetime: a stolen cookie can be kept alive for ever. `rev` and `created` are
+    ///   [`Unsupported`](ErrorKind::Unsupported).
+    /// - Ending a session sends no cookie. Renewing one leaves nothing behind under the old id.
+    /// - The keys that Express would lose are [reserved](ErrorKind::ReservedKey): `cookie`, `id`, `req`, `save`,
+    ///   `touch`, `reload`, `destroy`, `regenerate`, `resetMaxAge`, and those of every JavaScript object.
+    /// - Express reads whole numbers beyond 2^53, and what else JavaScript rounds, as the nearest it has, and
+    ///   writes that back.
+    ///
+    /// A record that is no session of Express, or whose `originalMaxAge` is neither null nor a positive integer,
+    /// is an error for its requests, and stays as it is.
+    ///
+    /// Of two writers on this side no update is lost, and none brings back a session that either side ended.
+    /// Express takes no such care: a request of its own that was under way overwrites what others saved
+    /// meanwhile, and brings back what they destroyed. The one deliberate difference is that nothing is saved
+    /// where the cookie may not be sent, a `secure` one over plain http.
+    pub fn express(
+        collection: impl Collection<SessionData> + 'static,
+        secrets: impl IntoIterator<Item = impl Into<SigningKey>>,
+    ) -> Self {
+        Self {
+            format: Format::Express,
+            keys: secrets.into_iter().map(Into::into).collect(),
+            cookie: CookieOptions::express(),
+            lifetime: Lifetime::new().absolute(None),
+            ..Self::new(collection)
+        }
+    }
+
+    /// Signs the cookie with the first of these keys, and takes one that any of them has signed: what is
+    /// refused makes no call of the store. [`SigningKey`] says how it is signed.
+    ///
+    /// Ids cannot be guessed without it either. It keeps those who try from reaching the store, and makes
+    /// an id that leaked from elsewhere than the cookie worthless.
+    #[must_use]
+    pub fn signed(mut self, keys: impl IntoIterator<Item = SigningKey>) -> Self {
+        self.keys = keys.into_iter().collect();
+        self
+    }
+
+    /// Lets new sessions, and their cookies, live so long after each use: Express's `cookie.maxAge`, in whole
+    /// milliseconds. Of sessions that are shared with Express alone.
+    #[must_use]
+    pub fn max_age(mut self, max_age: impl Into<Option<Duration>>) -> Self {
+        self.max_age = max_age.into();
+        self
+    }
+
+    /// Sends the cookie again with every response, Express's `rolling`, so that it lives as long as the
+    /// session where that has a `maxAge`. Of sessions that are shared with Express alone.
+    #[must_use]
+    pub fn rolling(mut self, rolling: bool) -> Self {
+        self.rolling = rolling;
+        self
     }
 
     /// Keeps sessions in memory: they end with the program, and no other process sees them.
@@ -100,12 +205,56 @@ impl SessionOptions {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Options`] with the contradiction and how to mend it.
+    /// [`ErrorKind::Options`] with the contradiction and how to mend it; [`ErrorKind::Unsupported`] for an
+    /// absolute lifetime of sessions that are shared with Express.
     pub fn validate(&self) -> Result<()> {
+        match self.format {
+            Format::Sosa if self.max_age.is_some() || self.rolling => {
+                return Err(Error::new(
+                    ErrorKind::Options,
+                    "max_age and rolling are of sessions that are shared with Express: use Lifetime, whose persistent \
+                     cookie need not be sent again",
+                ));
+            }
+            Format::Sosa => self.keys.check(SigningKey::MIN_LEN)?,
+            Format::Express if self.lifetime.absolute.is_some() => {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "a record of Express does not say when its session began: leave the absolute lifetime out",
+                ));
+            }
+            Format::Express if self.keys.is_empty() => {
+                return Err(Error::new(ErrorKind::Options, "Express signs its cookies: give its secrets"));
+            }
+            Format::Express => {
+                self.keys.check(1)?;
+                check_max_age(self.max_age)?;
+            }
+        }
         self.lifetime.validate()?;
         self.cookie.validate()
     }
+
+    /// Returns the `originalMaxAge` of new sessions.
+    pub(crate) fn max_age_millis(&self) -> Option<u64> {
+        self.max_age.map(|max_age| max_age.as_millis() as u64)
+    }
 }
+
+/// Checks that Express can read it.
+pub(crate) fn check_max_age(max_age: Option<Duration>) -> Result<()> {
+    match max_age {
+        Some(age) if age.is_zero() || age.subsec_nanos() % 1_000_000 != 0 || age > MAX_AGE => Err(Error::new(
+            ErrorKind::Options,
+            "a maxAge is one or more whole milliseconds, and 100 years at most: use None for a cookie that ends with \
+             the browser's session",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A hundred years.
+const MAX_AGE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 fn memory(clock: Clock) -> sosa_memory::MemoryCollection<SessionData> {
     sosa_memory::new("sosa").with_clock(clock).collection("sessions")
@@ -220,7 +369,7 @@ impl Lifetime {
         }
     }
 
-    /// Returns by how much a load moves the deadline.
+    /// Returns by how much a use moves the deadline.
     pub(crate) fn touch(&self) -> Option<Duration> {
         self.idle
     }
@@ -290,6 +439,28 @@ mod tests {
         ] {
             let error = SessionOptions::memory().lifetime(lifetime).validate().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Options);
+        }
+    }
+
+    #[test]
+    fn options_of_express_and_of_ours_do_not_mix() {
+        let express = || SessionOptions::express(memory(Clock::system()), ["keyboard cat"]);
+        let day = Duration::from_secs(86_400);
+        assert!(express().max_age(day).rolling(true).validate().is_ok());
+        for (options, kind, word) in [
+            (SessionOptions::memory().max_age(day), ErrorKind::Options, "Lifetime"),
+            (SessionOptions::memory().rolling(true), ErrorKind::Options, "Lifetime"),
+            (SessionOptions::memory().signed([SigningKey::from("short")]), ErrorKind::Options, "32 bytes"),
+            (SessionOptions::express(memory(Clock::system()), [""]), ErrorKind::Options, "at least 1"),
+            (SessionOptions::express(memory(Clock::system()), [""; 0]), ErrorKind::Options, "secrets"),
+            (express().lifetime(Lifetime::new()), ErrorKind::Unsupported, "absolute"),
+            (express().max_age(Duration::ZERO), ErrorKind::Options, "maxAge"),
+            (express().max_age(Duration::from_micros(1500)), ErrorKind::Options, "maxAge"),
+            (express().max_age(Duration::MAX), ErrorKind::Options, "maxAge"),
+        ] {
+            let error = options.validate().unwrap_err();
+            assert_eq!(error.kind(), kind);
+            assert!(error.to_string().contains(word), "{error}");
         }
     }
 

@@ -48,13 +48,26 @@ pub(crate) enum Channel {
     Closed,
 }
 
+/// When the cookie of a session that goes on is sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Rolling {
+    /// Never: it lives as long as the session can.
+    #[default]
+    Never,
+    /// When the session is saved.
+    WhenSaved,
+    /// With every response.
+    Always,
+}
+
 /// What else decides.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Context {
     /// The deadline has to be moved by a call of its own, should nothing else move it.
     pub(crate) touch_due: bool,
-    /// The cookie is sent again whenever the session was used.
-    pub(crate) rolling: bool,
+    pub(crate) rolling: Rolling,
+    /// The cookie of a session that ended is taken back.
+    pub(crate) takes_back: bool,
     pub(crate) channel: Channel,
 }
 
@@ -95,7 +108,7 @@ pub(crate) enum Cookie {
 /// Decides. Who obeys is [`crate::sessions`].
 pub(crate) fn plan(origin: Origin, data: Data, id: IdChange, context: Context) -> (Store, Cookie) {
     let open = context.channel == Channel::Open;
-    let remove = if open { Cookie::Remove } else { Cookie::Keep };
+    let remove = if open && context.takes_back { Cookie::Remove } else { Cookie::Keep };
     let announce = |store| if open { (store, Cookie::Send) } else { (Store::Withhold, Cookie::Keep) };
 
     match (origin, id, data) {
@@ -122,7 +135,12 @@ pub(crate) fn plan(origin: Origin, data: Data, id: IdChange, context: Context) -
                 (Data::Same, _) if context.touch_due => Store::Touch,
                 (Data::Same, _) => Store::Nothing,
             };
-            (store, if context.rolling && open { Cookie::Send } else { Cookie::Keep })
+            let again = match context.rolling {
+                Rolling::Never => false,
+                Rolling::WhenSaved => data == Data::Changed,
+                Rolling::Always => true,
+            };
+            (store, if again && open { Cookie::Send } else { Cookie::Keep })
         }
         (Origin::Resumed, IdChange::Renew, _) => announce(Store::Renew),
         (Origin::Resumed, IdChange::Regenerate, Data::Changed) if open => announce(Store::Regenerate),
@@ -144,9 +162,13 @@ mod tests {
     const IDS: [IdChange; 4] = [IdChange::Keep, IdChange::Renew, IdChange::Regenerate, IdChange::Destroy];
     const CHANNELS: [Channel; 3] = [Channel::Open, Channel::Insecure, Channel::Closed];
 
+    const ROLLINGS: [(Rolling, &str); 3] =
+        [(Rolling::Never, ""), (Rolling::WhenSaved, "saved"), (Rolling::Always, "rolling")];
+
     /// Every combination of origin, data, id and channel; `*` stands for all, `|` for or. Behind the
     /// colon what is done, and what becomes of the cookie; then what is done if a touch is due, and
-    /// what becomes of the cookie if it is rolling, where that differs.
+    /// what becomes of the cookie if it is sent again with what is saved, or always, where that differs.
+    /// A cookie that is removed stays where none is taken back.
     const TABLE: &str = "
         None     Same    *                     *               : Nothing    Keep
         None     Changed *                     Open            : Create     Send
@@ -183,7 +205,7 @@ mod tests {
         Resumed  Same    Regenerate            Insecure|Closed : Destroy    Keep
         Resumed  Same    Destroy               Open            : Destroy    Remove
         Resumed  Same    Destroy               Insecure|Closed : Destroy    Keep
-        Resumed  Changed Keep                  Open            : Update     Keep    rolling Send
+        Resumed  Changed Keep                  Open            : Update     Keep    saved Send rolling Send
         Resumed  Changed Keep                  Insecure        : Withhold   Keep
         Resumed  Changed Keep                  Closed          : Update     Keep
         Resumed  Changed Renew                 Open            : Renew      Send
@@ -222,11 +244,12 @@ mod tests {
                             let at = row.iter().position(|cell| *cell == word);
                             at.map_or(usual, |at| row[at + 1]).to_owned()
                         };
-                        for touch_due in [false, true] {
-                            for rolling in [false, true] {
+                        for (rolling, word) in ROLLINGS {
+                            for (touch_due, takes_back) in [(false, false), (false, true), (true, false), (true, true)] {
                                 let store = if touch_due { or("touch", row[5]) } else { row[5].to_owned() };
-                                let cookie = if rolling { or("rolling", row[6]) } else { row[6].to_owned() };
-                                let context = Context { touch_due, rolling, channel };
+                                let cookie = or(word, row[6]);
+                                let cookie = if cookie == "Remove" && !takes_back { "Keep".to_owned() } else { cookie };
+                                let context = Context { touch_due, rolling, takes_back, channel };
                                 let (did, sent) = plan(origin, data, id, context);
                                 assert_eq!(
                                     (format!("{did:?}"), format!("{sent:?}")),
@@ -240,7 +263,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(combinations, 480);
+        assert_eq!(combinations, 1440);
         assert!(used.iter().all(|used| *used), "a row of the table fits nothing");
     }
 
@@ -251,8 +274,8 @@ mod tests {
             for data in DATA {
                 for id in IDS {
                     for channel in [Channel::Insecure, Channel::Closed] {
-                        let (store, cookie) =
-                            plan(origin, data, id, Context { touch_due: true, rolling: true, channel });
+                        let context = Context { touch_due: true, rolling: Rolling::Always, takes_back: true, channel };
+                        let (store, cookie) = plan(origin, data, id, context);
                         assert_eq!(cookie, Cookie::Keep);
                         assert!(!matches!(store, Store::Create | Store::Renew | Store::Regenerate | Store::Replace));
                         assert!(store != Store::Update || channel == Channel::Closed);

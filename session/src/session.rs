@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,8 +14,10 @@ use crate::cookie::{Scheme, SetCookie};
 use crate::data::{OWN_KEY, SessionData, decode, encode};
 use crate::edits::Edits;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{Handle, SessionId};
+use crate::express::{self, RecordCookie};
+use crate::id::{Handle, Place, SessionId};
 use crate::key::{Key, Name};
+use crate::options::{Format, check_max_age};
 use crate::plan::{Cookie, Data, IdChange, Origin};
 use crate::sessions::Sessions;
 
@@ -43,12 +46,14 @@ pub struct Session(Arc<Inner>);
 
 struct Inner {
     sessions: Sessions,
-    scheme: Scheme,
     state: Mutex<State>,
 }
 
 /// What is known of the session, and what the request did to it so far.
 pub(crate) struct State {
+    format: Format,
+    /// How the request came.
+    pub(crate) scheme: Scheme,
     pub(crate) origin: Origin,
     /// The id that the client has.
     pub(crate) id: Option<SessionId>,
@@ -58,7 +63,11 @@ pub(crate) struct State {
     next: Option<SessionId>,
     /// The record as it is stored, and its state there.
     pub(crate) record: Option<(SessionData, Revision)>,
+    /// What a new session begins with, if that is anything.
+    pub(crate) blank: Option<SessionData>,
     edits: Edits,
+    /// Another `originalMaxAge` of Express.
+    pub(crate) max_age: Option<Option<u64>>,
     id_change: IdChange,
     pub(crate) touch_due: bool,
     /// What the response's cookie will do.
@@ -75,21 +84,26 @@ impl Session {
     pub(crate) fn new(sessions: Sessions, mut ids: Vec<SessionId>, scheme: Scheme) -> Self {
         ids.reverse();
         let id = ids.pop();
+        let touch_due = id.is_some() && sessions.touches_each_request();
         let state = State {
+            format: sessions.options().format,
+            scheme,
             origin: if id.is_some() { Origin::Unloaded } else { Origin::None },
             id,
             candidates: ids,
             next: None,
             record: None,
+            blank: None,
             edits: Edits::default(),
+            max_age: None,
             id_change: IdChange::Keep,
-            touch_due: false,
+            touch_due,
             cookie: Cookie::Keep,
             closed: false,
             uncertain: false,
             asked: false,
         };
-        Self(Arc::new(Inner { sessions, scheme, state: Mutex::new(state) }))
+        Self(Arc::new(Inner { sessions, state: Mutex::new(state) }))
     }
 
     /// Returns the value of a key, `None` if there is none.
@@ -112,7 +126,8 @@ impl Session {
     /// [`ErrorKind::Decode`] if the value is not a `V`; session and value stay as they are.
     pub async fn get<V: DeserializeOwned>(&self, key: impl Key<V>) -> Result<Option<V>> {
         let state = self.loaded().await?;
-        let value = if key.name() == OWN_KEY { None } else { state.edits.view(state.base(), key.name()) };
+        let own = state.format == Format::Sosa && key.name() == OWN_KEY;
+        let value = if own { None } else { state.edits.view(state.base(), key.name()) };
         value.map(|value| decode(key.name(), value)).transpose()
     }
 
@@ -121,9 +136,10 @@ impl Session {
     /// # Errors
     ///
     /// [`ErrorKind::Encode`] if the value has no JSON form, [`ErrorKind::ReservedKey`] for the key
-    /// `sosa`; nothing is inserted then.
+    /// `sosa`, and for those that [Express](crate::SessionOptions::express) loses where the session is shared
+    /// with it; nothing is inserted then.
     pub async fn insert<V: Serialize>(&self, key: impl Key<V>, value: V) -> Result<()> {
-        let value = encode(allowed(&key)?, &value)?;
+        let value = encode(self.allowed(&key)?, &value)?;
         self.loaded().await?.edit().insert(key.name(), value);
         Ok(())
     }
@@ -144,9 +160,9 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::ReservedKey`] for the key `sosa`.
+    /// [`ErrorKind::ReservedKey`] as for [`insert`](Self::insert).
     pub async fn remove(&self, key: impl Name) -> Result<bool> {
-        let key = allowed(&key)?;
+        let key = self.allowed(&key)?;
         let mut state = self.loaded().await?;
         let was_there = state.edits.view(state.base(), key).is_some();
         if was_there {
@@ -180,7 +196,7 @@ impl Session {
         V: Serialize + DeserializeOwned,
         F: Fn(Option<V>) -> V + Send + Sync + 'static,
     {
-        let name: Box<str> = allowed(&key)?.into();
+        let name: Box<str> = self.allowed(&key)?.into();
         let mut state = self.loaded().await?;
         let old = state.edits.view(state.base(), &name).map(|old| decode(&name, old)).transpose()?;
         let value = f(old);
@@ -231,13 +247,48 @@ impl Session {
     pub async fn data(&self) -> Result<SessionData> {
         let state = self.loaded().await?;
         let base = state.base();
-        if state.edits.is_empty() {
+        if state.edits.is_empty() && state.max_age.is_none() {
             return Ok(base.clone());
         }
-        match base.meta().created {
-            0 => SessionData::unsaved(&state.edits.members(base)),
-            created => base.rewrite(base.rev(), created, &state.edits.members(base)),
+        match (state.format, base.meta().created) {
+            (Format::Express, _) if state.max_age.is_some() => state.edited_for_express(self.0.sessions.now()),
+            (Format::Express, _) => {
+                base.with_cookie(base.cookie().unwrap_or_default(), &state.edits.members(base))
+            }
+            (Format::Sosa, 0) => SessionData::unsaved(&state.edits.members(base)),
+            (Format::Sosa, created) => base.rewrite(base.rev(), created, &state.edits.members(base)),
         }
+    }
+
+    /// Lets this session and its cookie live so long after each use, whatever the options say: Express's
+    /// `req.session.cookie.maxAge`, in whole milliseconds, `None` for a cookie that ends with the browser's
+    /// session. It is no edit by itself of a session that is not stored yet.
+    ///
+    /// ```
+    /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_session::Result<()> {
+    /// # let collection = sosa_memory::new("myapp").collection("sessions");
+    /// # let sessions = Sessions::new(SessionOptions::express(collection, ["keyboard cat"]));
+    /// # let session = sessions.open(RequestHead::new([]));
+    /// session.insert("user", "ada").await?;
+    /// session.set_max_age(Duration::from_secs(30 * 86_400)).await?;
+    /// # sessions.close(&session).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Options`] for what Express could not read, [`ErrorKind::Unsupported`] if the session is not
+    /// shared with Express: then one [`Lifetime`](crate::Lifetime) holds for all.
+    pub async fn set_max_age(&self, max_age: impl Into<Option<Duration>>) -> Result<()> {
+        let max_age = max_age.into();
+        check_max_age(max_age)?;
+        let mut state = self.loaded().await?;
+        state.only_of(Format::Express, "only a session that is shared with Express has a maxAge of its own")?;
+        state.asked = true;
+        state.max_age = Some(max_age.map(|max_age| max_age.as_millis() as u64));
+        Ok(())
     }
 
     /// Gives the session a new id and keeps its data, when it is saved. Do so whenever a client's
@@ -274,7 +325,8 @@ impl Session {
     }
 
     /// Starts a new session under a new id, when it is saved, and ends this one: its data is
-    /// dropped at once. If nothing is inserted, there is no session then.
+    /// dropped at once. If nothing is inserted, there is no session then; but where it is shared with
+    /// Express there is an empty one, as there.
     ///
     /// ```
     /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
@@ -294,6 +346,7 @@ impl Session {
         let mut state = self.loaded().await?;
         if state.id_change != IdChange::Destroy {
             state.start_over(IdChange::Regenerate);
+            self.0.sessions.prepare(&mut state);
         }
         Ok(())
     }
@@ -319,6 +372,7 @@ impl Session {
     pub async fn destroy(&self) -> Result<()> {
         let mut state = self.loaded().await?;
         state.start_over(IdChange::Destroy);
+        self.0.sessions.prepare(&mut state);
         Ok(())
     }
 
@@ -370,7 +424,7 @@ impl Session {
         // Should this call be dropped on the way, nobody knows what came of it.
         state.uncertain = state.has_edits();
         state.asked = false;
-        let saved = self.0.sessions.commit(&mut state, self.0.scheme).await;
+        let saved = self.0.sessions.commit(&mut state).await;
         state.uncertain =
             saved.as_ref().err().and_then(Error::store).is_some_and(|error| error.outcome() == Outcome::Unknown);
         saved
@@ -379,21 +433,42 @@ impl Session {
     /// Returns the session's public name, which is safe to show and to log. It changes with the id;
     /// that of a new session is the one under which it will be stored.
     pub async fn handle(&self) -> Result<Handle> {
+        Ok(self.loaded().await?.current_id()?.handle())
+    }
+
+    /// Returns the id itself, Express's `req.sessionID`, for programs that hand it to others which know the
+    /// session by it. **Who has it, and the server's secret, or access to the store, has the session**: do not
+    /// show or log it; for that there is [`handle`](Self::handle).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] if the session is not shared with Express: then the id is the cookie's alone.
+    pub async fn expose_id(&self) -> Result<String> {
         let mut state = self.loaded().await?;
-        match state.handle().filter(|_| state.is_stored()) {
-            Some(handle) => Ok(handle),
-            None => {
-                let next = state.next_id()?;
-                let handle = next.handle();
-                state.keep_for_next(next);
-                Ok(handle)
-            }
-        }
+        state.only_of(Format::Express, "the id of a session that is not shared with Express is for its cookie alone")?;
+        Ok(state.current_id()?.expose().to_owned())
     }
 
     /// Returns how often the session was saved: 0 for a new one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] if the session is shared with Express, whose records do not say.
     pub async fn rev(&self) -> Result<u64> {
-        Ok(self.loaded().await?.base().rev())
+        let state = self.loaded().await?;
+        state.only_of(Format::Sosa, "a record of Express does not say how often it was saved")?;
+        Ok(state.base().rev())
+    }
+
+    /// Returns when the session began; `None` for a new one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] if the session is shared with Express, whose records do not say.
+    pub async fn created(&self) -> Result<Option<SystemTime>> {
+        let state = self.loaded().await?;
+        state.only_of(Format::Sosa, "a record of Express does not say when its session began")?;
+        Ok(state.base().created())
     }
 
     /// Returns whether nothing is stored of the session yet.
@@ -403,13 +478,13 @@ impl Session {
 
     /// Saves what is left to save, and says what the response's cookie does.
     pub(crate) async fn close(&self) -> Result<Option<SetCookie>> {
-        let Inner { sessions, scheme, state } = &*self.0;
+        let Inner { sessions, state } = &*self.0;
         let mut state = state.lock().await;
         if state.closed {
             return Ok(None);
         }
         let saved = match (state.uncertain, state.asked) {
-            (false, _) => sessions.commit(&mut state, *scheme).await,
+            (false, _) => sessions.commit(&mut state).await,
             // The handler was told of the save that failed.
             (true, false) => Ok(()),
             (true, true) => Err(Error::new(
@@ -428,11 +503,23 @@ impl Session {
                 let handle = state.handle();
                 state.forget_edits();
                 warn!(session = ?handle, %error, cause = error.store().map(tracing::field::display), "a session was not saved");
-                return Err(error.with_cookie(sessions.write_cookie(&state, *scheme)));
+                return Err(error.with_cookie(sessions.write_cookie(&state)));
             }
             Ok(()) => {}
         }
-        Ok(sessions.write_cookie(&state, *scheme))
+        Ok(sessions.write_cookie(&state))
+    }
+
+    /// Returns the key's name, unless it is the record's own, or Express would lose it.
+    fn allowed<'a>(&self, key: &'a impl Name) -> Result<&'a str> {
+        let refuse = |why: String| Err(Error::new(ErrorKind::ReservedKey, why));
+        match (self.0.sessions.options().format, key.name()) {
+            (Format::Sosa, OWN_KEY) => refuse(format!("the key `{OWN_KEY}` belongs to the record itself")),
+            (Format::Express, name) if express::is_reserved(name) => {
+                refuse(format!("the key `{name}` is reserved: Express would lose what is stored under it"))
+            }
+            (_, name) => Ok(name),
+        }
     }
 
     async fn loaded(&self) -> Result<MutexGuard<'_, State>> {
@@ -443,32 +530,38 @@ impl Session {
 }
 
 /// Returns the record that edits are made to.
-fn base(record: Option<&(SessionData, Revision)>, id_change: IdChange) -> &SessionData {
-    match (id_change, record) {
-        (IdChange::Keep | IdChange::Renew, Some((data, _))) => data,
+fn base<'a>(
+    record: Option<&'a (SessionData, Revision)>,
+    blank: Option<&'a SessionData>,
+    id_change: IdChange,
+) -> &'a SessionData {
+    match (id_change, record, blank) {
+        (IdChange::Keep | IdChange::Renew, Some((data, _)), _) => data,
+        (_, _, Some(blank)) => blank,
         _ => SessionData::empty(),
-    }
-}
-
-/// Returns the key's name, unless it is the record's own.
-fn allowed(key: &impl Name) -> Result<&str> {
-    match key.name() {
-        OWN_KEY => Err(Error::new(ErrorKind::ReservedKey, "the key `sosa` belongs to the record itself")),
-        name => Ok(name),
     }
 }
 
 impl State {
     pub(crate) fn base(&self) -> &SessionData {
-        base(self.record.as_ref(), self.id_change)
+        base(self.record.as_ref(), self.blank.as_ref(), self.id_change)
+    }
+
+    fn only_of(&self, format: Format, otherwise: &str) -> Result<()> {
+        if self.format == format { Ok(()) } else { Err(Error::new(ErrorKind::Unsupported, otherwise)) }
     }
 
     /// Returns what the edits amount to.
     pub(crate) fn data(&self) -> Data {
-        match self.edits.is_empty() || self.edits.change_nothing(self.base()) {
-            true => Data::Same,
-            false => Data::Changed,
+        if self.format == Format::Express && self.id_change == IdChange::Regenerate {
+            // There it is stored, and its cookie sent, even if it holds nothing.
+            return Data::Changed;
         }
+        let same = self.edits.is_empty() || self.edits.change_nothing(self.base());
+        let lives_on = self.max_age.is_none_or(|new| {
+            !self.is_stored() || RecordCookie::of(self.base()).is_ok_and(|cookie| cookie.max_age == new)
+        });
+        if same && lives_on { Data::Same } else { Data::Changed }
     }
 
     pub(crate) fn id_change(&self) -> IdChange {
@@ -480,9 +573,28 @@ impl State {
         self.id.as_ref().map(SessionId::handle)
     }
 
+    /// Returns where the record of the client's id is stored.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.id.as_ref().map(|id| self.place_of(id))
+    }
+
+    /// Returns where the record of an id is stored.
+    pub(crate) fn place_of(&self, id: &SessionId) -> Place {
+        match self.format {
+            Format::Sosa => Place::Hashed(id.handle()),
+            Format::Express => Place::Plain(id.clone()),
+        }
+    }
+
     /// Returns where the record is stored, and in which state it was read.
-    pub(crate) fn stored(&self) -> Option<(Handle, Revision)> {
-        self.handle().zip(self.record.as_ref().map(|(_, revision)| *revision))
+    pub(crate) fn stored(&self) -> Option<(Place, Revision)> {
+        self.place().zip(self.record.as_ref().map(|(_, revision)| *revision))
+    }
+
+    /// Returns the cookie of a record of Express that goes on.
+    pub(crate) fn cookie_on(&self) -> Option<RecordCookie<'_>> {
+        let (data, _) = self.record.as_ref().filter(|_| self.is_stored() && self.format == Format::Express)?;
+        RecordCookie::of(data).ok()
     }
 
     /// Returns the record with the edits, saved once more than before.
@@ -494,9 +606,19 @@ impl State {
         self.base().rewrite(rev, created, &self.edits.members(self.base()))
     }
 
+    /// Returns the record of Express with the edits, saved now.
+    pub(crate) fn edited_for_express(&self, now_millis: u64) -> Result<SessionData> {
+        let base = self.base();
+        let cookie = RecordCookie::of(base)?;
+        let max_age = self.max_age.unwrap_or(cookie.max_age);
+        let text = base.cookie().unwrap_or_default();
+        let text = express::renewed(text, max_age, self.max_age.is_some(), now_millis);
+        base.with_cookie(&text, &self.edits.members(base))
+    }
+
     /// Does the edits to the record as it is now.
     pub(crate) fn rebase(&mut self) -> Result<()> {
-        self.edits.rebase(base(self.record.as_ref(), self.id_change))
+        self.edits.rebase(base(self.record.as_ref(), self.blank.as_ref(), self.id_change))
     }
 
     /// Goes on to the next id that the request came with, if there is one.
@@ -516,6 +638,16 @@ impl State {
         self.next = Some(id);
     }
 
+    /// Returns the id of the session as it is: the client's, or that of the session that will be created.
+    fn current_id(&mut self) -> Result<SessionId> {
+        if let Some(id) = self.id.as_ref().filter(|_| self.is_stored()) {
+            return Ok(id.clone());
+        }
+        let next = self.next_id()?;
+        self.keep_for_next(next.clone());
+        Ok(next)
+    }
+
     /// Notes that something is asked for, and returns the edits to note it in.
     fn edit(&mut self) -> &mut Edits {
         self.asked = true;
@@ -523,7 +655,7 @@ impl State {
     }
 
     fn has_edits(&self) -> bool {
-        !self.edits.is_empty() || self.id_change != IdChange::Keep
+        !self.edits.is_empty() || self.max_age.is_some() || self.id_change != IdChange::Keep
     }
 
     /// Drops the data, for an end that may always be asked for again.
@@ -555,6 +687,7 @@ impl State {
     /// Leaves nothing to be saved.
     pub(crate) fn forget_edits(&mut self) {
         self.edits = Edits::default();
+        self.max_age = None;
         self.id_change = IdChange::Keep;
         self.touch_due = false;
         self.uncertain = false;

@@ -11,9 +11,10 @@ use tracing::{debug, trace, warn};
 use crate::cookie::{Scheme, SetCookie, values};
 use crate::data::SessionData;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{Handle, SessionId};
-use crate::options::SessionOptions;
-use crate::plan::{Channel, Context, Cookie, Data, Origin, Store, plan};
+use crate::express::{self, RecordCookie};
+use crate::id::{Place, SessionId};
+use crate::options::{Format, SessionOptions};
+use crate::plan::{Channel, Context, Cookie, Data, Origin, Rolling, Store, plan};
 use crate::queue::{Queues, Turn};
 use crate::session::{Session, State};
 
@@ -119,14 +120,17 @@ impl Sessions {
 
     /// Opens the session of a request. This does no I/O: the first access loads it.
     pub fn open<'a, H: IntoIterator<Item = (&'a str, &'a [u8])>>(&self, head: RequestHead<H>) -> Session {
-        let SessionOptions { cookie, proxy, .. } = self.options();
+        let SessionOptions { cookie, proxy, format, .. } = self.options();
         let believed = proxy.trusts(head.peer);
         let mut forwarded = None;
         let mut ids = Vec::new();
+        // With Express the first cookie counts, whatever is in it.
+        let mut left = if *format == Format::Express { 1 } else { usize::MAX };
         for (name, value) in head.headers {
             if name.eq_ignore_ascii_case("cookie") {
                 let room = MAX_IDS - ids.len();
-                ids.extend(values(value, cookie.effective_name()).filter_map(SessionId::parse).take(room));
+                let ours = values(value, cookie.effective_name()).take(left).inspect(|_| left -= 1);
+                ids.extend(ours.filter_map(|value| self.read_id(value)).take(room));
             } else if believed && forwarded.is_none() && name.eq_ignore_ascii_case("x-forwarded-proto") {
                 forwarded = Some(forwarded_scheme(value));
             }
@@ -134,6 +138,16 @@ impl Sessions {
         let stated = [forwarded.unwrap_or_default(), head.scheme, self.options().scheme];
         let scheme = stated.into_iter().find(|scheme| *scheme != Scheme::Unknown).unwrap_or_default();
         Session::new(self.clone(), ids, scheme)
+    }
+
+    /// Reads a cookie's value. What no server of ours gave out is `None`, so that it costs no call of the store.
+    fn read_id(&self, value: &[u8]) -> Option<SessionId> {
+        let SessionOptions { keys, format, .. } = self.options();
+        match format {
+            Format::Sosa if keys.is_empty() => SessionId::parse(value),
+            Format::Sosa => SessionId::parse(keys.verify(value)?.as_bytes()),
+            Format::Express => SessionId::signed(&keys.verify(value)?),
+        }
     }
 
     /// Saves what the request changed, and returns the cookie that its response has to carry.
@@ -158,25 +172,39 @@ impl Sessions {
     pub(crate) async fn load(&self, state: &mut State) -> Result<()> {
         while state.origin == Origin::Unloaded {
             // Hashed only here: every access comes by.
-            let Some(handle) = state.handle() else { break };
-            let entry = self.load_and_touch(handle).await?;
-            self.resume(state, handle, entry).await?;
+            let Some(place) = state.place() else { break };
+            let entry = self.load_and_touch(&place).await?;
+            self.resume(state, &place, entry).await?;
             if state.origin == Origin::Unknown && state.next_candidate() {
                 state.origin = Origin::Unloaded;
             }
         }
+        if state.record.is_none() {
+            self.prepare(state);
+        }
         Ok(())
     }
 
-    async fn load_and_touch(&self, handle: Handle) -> Result<Option<Entry<SessionData>>> {
-        let collection = &self.options().collection;
+    /// Makes the record that a new session begins with, where that is not empty.
+    pub(crate) fn prepare(&self, state: &mut State) {
+        let options = self.options();
+        if options.format == Format::Express && state.blank.is_none() {
+            let blank = express::blank(&options.cookie, options.max_age_millis(), state.scheme, self.now());
+            state.blank = Some(blank);
+        }
+    }
+
+    async fn load_and_touch(&self, place: &Place) -> Result<Option<Entry<SessionData>>> {
+        let SessionOptions { collection, format, lifetime, .. } = self.options();
         let mut options = LoadOptions::new();
-        options.touch = self.options().lifetime.touch();
-        let entry = collection.load_with(handle.as_str(), options).await?;
+        if *format == Format::Sosa {
+            options.touch = lifetime.touch();
+        }
+        let entry = collection.load_with(place.key(), options).await?;
         let ended = entry.as_ref().filter(|entry| entry.value.has_ended() && options.touch.is_some());
         if let Some(left) = ended.map(|entry| self.remembered_for(&entry.value)).filter(|left| !left.is_zero()) {
             // That has just prolonged what is to be forgotten.
-            collection.load_with(handle.as_str(), LoadOptions::new().touch(left).without_revision()).await?;
+            collection.load_with(place.key(), LoadOptions::new().touch(left).without_revision()).await?;
         }
         Ok(entry)
     }
@@ -191,35 +219,44 @@ impl Sessions {
         state.forget_edits();
         if state.origin != Origin::None {
             state.origin = Origin::Unloaded;
+            state.touch_due = self.touches_each_request();
         }
         self.load(state).await
     }
 
-    async fn resume(&self, state: &mut State, handle: Handle, entry: Option<Entry<SessionData>>) -> Result<()> {
+    /// Returns whether a request touches its session by a call of its own, whatever it does with it.
+    pub(crate) fn touches_each_request(&self) -> bool {
+        self.options().format == Format::Express
+    }
+
+    async fn resume(&self, state: &mut State, place: &Place, entry: Option<Entry<SessionData>>) -> Result<()> {
         let now = self.now();
         state.origin = match entry {
             None => {
-                debug!(session = %handle, "a request came with the id of no session");
+                debug!(session = %place, "a request came with the id of no session");
                 Origin::Unknown
             }
+            Some(entry) if self.options().format == Format::Express => {
+                RecordCookie::of(&entry.value)?;
+                trace!(session = %place, "a session was loaded");
+                state.record = Some((entry.value, entry.revision));
+                Origin::Resumed
+            }
             Some(entry) if entry.value.has_ended() && self.remembered_for(&entry.value).is_zero() => {
-                self.destroy_if_still(handle, entry.revision).await?;
+                self.destroy_if_still(place, entry.revision).await?;
                 Origin::Unknown
             }
             Some(entry) if entry.value.has_ended() => Origin::Ended,
             Some(entry) if entry.value.meta().created == 0 => {
-                return Err(Error::new(ErrorKind::Store, "the session store failed").with_source(sosa::Error::new(
-                    sosa::ErrorKind::Decode,
-                    "the record is no session: it has no member `sosa` that says when it was created",
-                )));
+                return Err(Error::no_session("it has no member `sosa` that says when it was created"));
             }
             Some(entry) if self.options().lifetime.is_over(entry.value.meta().created, now) => {
-                debug!(session = %handle, "a session reached the end of its absolute lifetime");
-                self.destroy_if_still(handle, entry.revision).await?;
+                debug!(session = %place, "a session reached the end of its absolute lifetime");
+                self.destroy_if_still(place, entry.revision).await?;
                 Origin::Unknown
             }
             Some(entry) => {
-                trace!(session = %handle, rev = entry.value.rev(), "a session was loaded");
+                trace!(session = %place, rev = entry.value.rev(), "a session was loaded");
                 state.record = Some((entry.value, entry.revision));
                 Origin::Resumed
             }
@@ -236,18 +273,12 @@ impl Sessions {
     ///
     /// Besides the store's: [`ErrorKind::Ended`], [`ErrorKind::Insecure`] and
     /// [`ErrorKind::Closed`] if the plan is to save nothing.
-    pub(crate) async fn commit(&self, state: &mut State, scheme: Scheme) -> Result<()> {
-        let channel = match state.closed {
-            true => Channel::Closed,
-            false if self.options().cookie.is_allowed(scheme) => Channel::Open,
-            false => Channel::Insecure,
-        };
-        // Not rolling: the cookie lives as long as the session can, so it is sent once.
-        let context = Context { touch_due: state.touch_due, rolling: false, channel };
-        let (store, cookie) = loop {
+    pub(crate) async fn commit(&self, state: &mut State) -> Result<()> {
+        let (store, cookie, channel) = loop {
+            let context = self.context(state);
             match plan(state.origin, state.data(), state.id_change(), context) {
                 (Store::Load, _) => self.load(state).await?,
-                planned => break planned,
+                (store, cookie) => break (store, cookie, context.channel),
             }
         };
         match store {
@@ -284,39 +315,94 @@ impl Sessions {
         Ok(())
     }
 
+    /// Returns what decides besides the session and what was asked of it.
+    fn context(&self, state: &State) -> Context {
+        let options = self.options();
+        let cookie = state.cookie_on();
+        let may_be_sent = match &cookie {
+            Some(cookie) => !cookie.attributes.secure || state.scheme != Scheme::Http,
+            None => options.cookie.is_allowed(state.scheme),
+        };
+        Context {
+            touch_due: state.touch_due,
+            rolling: match state.max_age.unwrap_or_else(|| cookie.and_then(|cookie| cookie.max_age)) {
+                _ if options.rolling => Rolling::Always,
+                Some(_) => Rolling::WhenSaved,
+                None => Rolling::Never,
+            },
+            takes_back: options.format == Format::Sosa,
+            channel: match state.closed {
+                true => Channel::Closed,
+                false if may_be_sent => Channel::Open,
+                false => Channel::Insecure,
+            },
+        }
+    }
+
     /// Writes the cookie that the session was left with.
-    pub(crate) fn write_cookie(&self, state: &State, scheme: Scheme) -> Option<SetCookie> {
+    pub(crate) fn write_cookie(&self, state: &State) -> Option<SetCookie> {
         let options = self.options();
         match (state.cookie, &state.id, &state.record) {
             (Cookie::Send, Some(id), Some((data, _))) => {
+                let value = options.keys.sign(id.expose());
+                if options.format == Format::Express {
+                    let cookie = RecordCookie::of(data).ok()?;
+                    let name = options.cookie.effective_name();
+                    return Some(cookie.attributes.write(name, &value, cookie.lives(self.now())));
+                }
                 let max_age = options.lifetime.max_age(data.meta().created, self.now());
-                Some(options.cookie.give(id.expose(), max_age, scheme))
+                Some(options.cookie.give(&value, max_age, state.scheme))
             }
-            (Cookie::Remove, ..) => Some(options.cookie.remove(scheme)),
+            (Cookie::Remove, ..) => Some(options.cookie.remove(state.scheme)),
             _ => None,
         }
     }
 
     async fn touch(&self, state: &mut State) -> Result<()> {
-        match state.handle() {
-            Some(handle) => self.load_and_touch(handle).await.map(drop),
-            None => Ok(()),
+        match (state.stored(), self.options().format) {
+            (Some((place, _)), Format::Sosa) => self.load_and_touch(&place).await.map(drop),
+            (Some((place, _)), Format::Express) => {
+                let Some(lifetime) = state.record.as_ref().and_then(|(data, _)| self.lifetime(data)) else {
+                    return Ok(());
+                };
+                let options = LoadOptions::new().touch(lifetime).without_revision();
+                self.options().collection.load_with(place.key(), options).await?;
+                Ok(())
+            }
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Returns for how long a session of Express lives after a use.
+    fn lifetime(&self, data: &SessionData) -> Option<Duration> {
+        let default = self.options().lifetime.touch();
+        // It can be read: it was, or is ours.
+        RecordCookie::of(data).map_or(default, |cookie| cookie.lifetime(default))
+    }
+
+    /// Returns the record as it is to be saved, of a new session or of one that goes on.
+    fn record(&self, state: &State, new: bool) -> Result<SessionData> {
+        match self.options().format {
+            Format::Sosa if new => state.edited(1, self.now()),
+            Format::Sosa => state.edited_again(),
+            Format::Express => state.edited_for_express(self.now()),
         }
     }
 
     /// Saves a new record under a new id.
     async fn create(&self, state: &mut State) -> Result<()> {
         let id = state.next_id()?;
-        let data = state.edited(1, self.now())?;
-        match self.save(id.handle(), &data, Condition::Absent).await {
+        let place = state.place_of(&id);
+        let data = self.record(state, true)?;
+        match self.save(&place, &data, Condition::Absent).await {
             Ok(revision) => {
-                debug!(session = %id.handle(), "a session was created");
+                debug!(session = %place, "a session was created");
                 state.now_stored(id, data, revision);
                 Ok(())
             }
             Err(error) => {
                 if error.outcome() == Outcome::Unknown {
-                    self.discard(id.handle()).await;
+                    self.discard(&place).await;
                 } else if !error.is_conflict() {
                     state.keep_for_next(id);
                 }
@@ -328,15 +414,15 @@ impl Sessions {
     /// Saves the edits over the state that was read; over a newer one, until it wins.
     async fn update(&self, state: &mut State) -> Result<()> {
         let mut turn = None;
-        while let Some((handle, revision)) = state.stored() {
-            let data = state.edited_again()?;
-            match self.save(handle, &data, Condition::Revision(revision)).await {
+        while let Some((place, revision)) = state.stored() {
+            let data = self.record(state, false)?;
+            match self.save(&place, &data, Condition::Revision(revision)).await {
                 Ok(revision) => {
-                    trace!(session = %handle, rev = data.rev(), "a session was saved");
+                    trace!(session = %place, rev = data.rev(), "a session was saved");
                     state.record = Some((data, revision));
                     return Ok(());
                 }
-                Err(error) if error.is_conflict() => self.catch_up(state, handle, &mut turn).await?,
+                Err(error) if error.is_conflict() => self.catch_up(state, &place, &mut turn).await?,
                 Err(error) => return Err(error.into()),
             }
             if state.origin == Origin::Resumed && state.data() == Data::Same {
@@ -347,21 +433,21 @@ impl Sessions {
     }
 
     /// Loads what another request saved, and does this one's edits to it.
-    async fn catch_up(&self, state: &mut State, handle: Handle, turn: &mut Option<Turn>) -> Result<()> {
+    async fn catch_up(&self, state: &mut State, place: &Place, turn: &mut Option<Turn>) -> Result<()> {
         if turn.is_none() {
-            *turn = Some(self.0.queues.enter(handle).await);
+            *turn = Some(self.0.queues.enter(place.handle()).await);
         }
-        let entry = self.options().collection.load_with(handle.as_str(), LoadOptions::new()).await?;
-        self.resume(state, handle, entry).await?;
+        let entry = self.options().collection.load_with(place.key(), LoadOptions::new()).await?;
+        self.resume(state, place, entry).await?;
         if state.origin == Origin::Resumed { state.rebase() } else { Ok(()) }
     }
 
     /// Moves the session to a new id: first the new record, then the end of the old one.
     async fn renew(&self, state: &mut State) -> Result<()> {
         let id = SessionId::random()?;
-        let (old, new) = (state.handle(), id.handle());
+        let (old, new) = (state.place(), state.place_of(&id));
         let mut may_have_ended = false;
-        match self.try_renew(state, new, &mut may_have_ended).await {
+        match self.try_renew(state, &new, &mut may_have_ended).await {
             Ok((data, revision)) => {
                 debug!(?old, %new, "a session was renewed");
                 state.now_stored(id, data, revision);
@@ -371,7 +457,7 @@ impl Sessions {
                 // The client will never hear of the new record. It stays, until it expires, only
                 // where it may be all that is left of the session.
                 if !may_have_ended {
-                    self.discard(new).await;
+                    self.discard(&new).await;
                 }
                 Err(error)
             }
@@ -381,17 +467,17 @@ impl Sessions {
     async fn try_renew(
         &self,
         state: &mut State,
-        new: Handle,
+        new: &Place,
         may_have_ended: &mut bool,
     ) -> Result<(SessionData, Revision)> {
         let collection = &self.options().collection;
         let mut turn = None;
         let mut condition = Condition::Absent;
         while let Some((old, revision)) = state.stored() {
-            let data = state.edited_again()?;
+            let data = self.record(state, false)?;
             let saved = self.save(new, &data, condition).await?;
             *may_have_ended = true;
-            let error = match self.end_as(old, revision, Some(new)).await {
+            let error = match self.end_as(&old, revision, Some(new)).await {
                 Ok(()) => return Ok((data, saved)),
                 Err(error) if error.is_conflict() || error.outcome() == Outcome::Unknown => error,
                 Err(error) => {
@@ -400,9 +486,9 @@ impl Sessions {
                 }
             };
             // Was it this very call that ended it, though its answer got lost?
-            let found = collection.load_with(old.as_str(), LoadOptions::new()).await;
+            let found = collection.load_with(old.key(), LoadOptions::new()).await;
             if let Ok(entry) = &found {
-                if entry.as_ref().is_some_and(|entry| entry.value.renewed_as() == Some(new)) {
+                if entry.as_ref().is_some_and(|entry| entry.value.renewed_as() == Some(new.handle())) {
                     return Ok((data, saved));
                 }
                 // It was not, unless it is still to come: then the record is as it was.
@@ -412,7 +498,7 @@ impl Sessions {
                 return Err(error.into());
             }
             found?;
-            self.catch_up(state, old, &mut turn).await?;
+            self.catch_up(state, &old, &mut turn).await?;
             condition = Condition::Always;
         }
         Err(ended(state))
@@ -421,10 +507,10 @@ impl Sessions {
     /// Starts a session under a new id: first the new record, then the end of the old one.
     async fn regenerate(&self, state: &mut State, follow: bool) -> Result<()> {
         let id = state.next_id()?;
-        let new = id.handle();
-        let data = state.edited(1, self.now())?;
-        let started = match self.save(new, &data, Condition::Absent).await {
-            Ok(revision) => self.end(state, Some(new), follow).await.map(|()| revision),
+        let new = state.place_of(&id);
+        let data = self.record(state, true)?;
+        let started = match self.save(&new, &data, Condition::Absent).await {
+            Ok(revision) => self.end(state, Some(&new), follow).await.map(|()| revision),
             Err(error) => Err(error.into()),
         };
         match started {
@@ -434,7 +520,7 @@ impl Sessions {
                 Ok(())
             }
             Err(error) => {
-                self.discard(new).await;
+                self.discard(&new).await;
                 Err(error)
             }
         }
@@ -443,32 +529,32 @@ impl Sessions {
     /// Ends the session, whatever others make of it meanwhile: for good, or with a marker that says
     /// where it goes on. If it is to `follow`, one that was renewed ends under its new id: whoever
     /// logs out means the session, whichever of its ids the request still came with.
-    async fn end(&self, state: &State, renewed_as: Option<Handle>, follow: bool) -> Result<()> {
+    async fn end(&self, state: &State, renewed_as: Option<&Place>, follow: bool) -> Result<()> {
         let collection = &self.options().collection;
         let mut turn = None;
-        let mut target = state.handle();
+        let mut target = state.place();
         let mut read = state.stored().map(|(_, revision)| revision);
-        while let Some(handle) = target {
+        while let Some(place) = target.clone() {
             let revision = match read.take() {
                 Some(revision) => revision,
-                None => match collection.load_with(handle.as_str(), LoadOptions::new()).await? {
+                None => match collection.load_with(place.key(), LoadOptions::new()).await? {
                     None => break,
                     Some(entry) if entry.value.has_ended() => {
-                        target = entry.value.renewed_as().filter(|_| follow);
+                        target = entry.value.renewed_as().filter(|_| follow).map(Place::Hashed);
                         continue;
                     }
                     Some(entry) => entry.revision,
                 },
             };
-            match self.end_as(handle, revision, renewed_as).await {
+            match self.end_as(&place, revision, renewed_as).await {
                 Ok(()) => {
-                    debug!(session = %handle, "a session was ended");
+                    debug!(session = %place, "a session was ended");
                     break;
                 }
                 // It was changed, renewed or ended: look again, in turn.
                 Err(error) if error.is_conflict() => {
                     if turn.is_none() {
-                        turn = Some(self.0.queues.enter(handle).await);
+                        turn = Some(self.0.queues.enter(place.handle()).await);
                     }
                 }
                 Err(error) => return Err(error.into()),
@@ -478,43 +564,47 @@ impl Sessions {
     }
 
     /// Ends a record on condition of what was read, in one step: destroys it, or puts in its place
-    /// that it was renewed.
-    async fn end_as(&self, handle: Handle, read: Revision, renewed_as: Option<Handle>) -> sosa::Result<()> {
-        let collection = &self.options().collection;
-        match renewed_as {
-            None => collection.destroy_with(handle.as_str(), DestroyOptions::new().revision(read)).await.map(drop),
+    /// that it was renewed; not where Express would meet that.
+    async fn end_as(&self, place: &Place, read: Revision, renewed_as: Option<&Place>) -> sosa::Result<()> {
+        let SessionOptions { collection, format, .. } = self.options();
+        match renewed_as.filter(|_| *format == Format::Sosa) {
+            None => collection.destroy_with(place.key(), DestroyOptions::new().revision(read)).await.map(drop),
             Some(new) => {
-                let data = SessionData::ended(self.now(), new);
+                let data = SessionData::ended(self.now(), new.handle());
                 let options = SaveOptions::new()
                     .expiry(Expiry::After(RENEWED_FOR))
                     .condition(Condition::Revision(read))
                     .without_revision();
-                collection.save_with(handle.as_str(), &data, options).await.map(drop)
+                collection.save_with(place.key(), &data, options).await.map(drop)
             }
         }
     }
 
-    async fn save(&self, handle: Handle, data: &SessionData, condition: Condition) -> sosa::Result<Revision> {
-        let expiry = self.options().lifetime.expiry(data.meta().created, self.now());
+    async fn save(&self, place: &Place, data: &SessionData, condition: Condition) -> sosa::Result<Revision> {
+        let SessionOptions { collection, format, lifetime, .. } = self.options();
+        let expiry = match format {
+            Format::Sosa => lifetime.expiry(data.meta().created, self.now()),
+            Format::Express => self.lifetime(data).map_or(Expiry::Never, Expiry::After),
+        };
         let options = SaveOptions::new().expiry(expiry).condition(condition);
-        self.options().collection.save_with(handle.as_str(), data, options).await
+        collection.save_with(place.key(), data, options).await
     }
 
-    async fn destroy_if_still(&self, handle: Handle, revision: Revision) -> Result<()> {
-        match self.end_as(handle, revision, None).await {
+    async fn destroy_if_still(&self, place: &Place, revision: Revision) -> Result<()> {
+        match self.end_as(place, revision, None).await {
             Err(error) if !error.is_conflict() => Err(error.into()),
             _ => Ok(()),
         }
     }
 
     /// Removes a record that nobody was told of. If that fails, it expires by itself.
-    async fn discard(&self, handle: Handle) {
-        if let Err(error) = self.options().collection.destroy(handle.as_str()).await {
-            warn!(session = %handle, %error, "a session that was never announced stays until it expires");
+    async fn discard(&self, place: &Place) {
+        if let Err(error) = self.options().collection.destroy(place.key()).await {
+            warn!(session = %place, %error, "a session that was never announced stays until it expires");
         }
     }
 
-    fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.options().clock.now_millis()
     }
 }

@@ -51,10 +51,10 @@ const object = (size, depth) => Object.fromEntries(times(size, () => [key(), val
 function value(depth) {
   const plain = [text, number, () => null, () => true, () => false, () => ({}), () => []]
   const deeper = [() => object(below(5), depth - 1), () => times(below(5), () => value(depth - 1))]
-  return pick(depth ? [...plain, ...deeper] : plain)()
+  return pick(depth && below(2) ? deeper : plain)()
 }
 
-/** `levels` objects and arrays, one in the other. */
+// So many objects and arrays, one in the other.
 function deep(levels) {
   let inner = value(0)
   for (let level = 0; level < levels; level++) inner = below(2) ? [inner] : { [pick(NUMERALS)]: inner }
@@ -66,16 +66,16 @@ let left = 1024 * 1024
 function long() {
   const piece = `${text()}x`
   const size = Buffer.byteLength(JSON.stringify(piece))
-  const repeats = Math.floor(below(left / 2) / size)
+  const repeats = Math.floor(below((left >> 1) + 1) / size)
   left -= repeats * size
   return piece.repeat(repeats)
 }
 
 // One line in ten of each kind that is large, so that few lines have them all. The session and the innermost value are
-// two of the 1,000 levels.
+// two of at most 1,000 levels; the other keys of a line bring it to at most 2,000.
 const KINDS = {
   0: () => ({ deep: deep(998 - below(800)) }),
-  1: () => object(2000 - below(1000), 1),
+  1: () => Object.fromEntries(times(1990 - below(1000), (_, i) => [`${text()}${i}`, value(1)])),
   2: () => ({ long: long() }),
 }
 

@@ -61,12 +61,12 @@ app.use(session({
 // Not express.json, which refuses some JSON and needs a content type.
 app.use(express.text({ type: () => true, limit: '4mb' }))
 
-// Calls a session's method that takes a callback. The session is looked up late, as regenerate replaces it.
+// Calls a method of the session that takes a callback.
 const call = (req, method) => promisify((done) => req.session[method](done))()
 
 const show = (req, res) => res.json(req.session)
 
-/** Returns the body's keys that a session may hold, or nothing if the body is no JSON object. */
+// Returns what of the body a session may hold, or nothing if the body is no JSON object.
 function entries(body) {
   try {
     const value = JSON.parse(body)
@@ -75,7 +75,9 @@ function entries(body) {
   } catch {}
 }
 
-const merge = (req, entries) => entries.forEach(([key, value]) => { req.session[key] = value })
+function merge(req, entries) {
+  for (const [key, value] of entries) req.session[key] = value
+}
 
 app.get('/session', show)
 

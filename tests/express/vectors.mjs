@@ -19,7 +19,7 @@ Date.now = () => now
 
 const client = await createClient({ url }).connect()
 
-/** Sends one request to an app with these options, which adds `data` to the session and answers with it. */
+// Sends one request to an app with these options, which adds `data` to the session and answers with it.
 async function ask(options, cookie, data) {
   const app = express().set('trust proxy', true)
   const store = new RedisStore({ client })
@@ -35,7 +35,7 @@ async function ask(options, cookie, data) {
   return answer
 }
 
-/** Makes a session with this id. */
+// Makes a session with this id.
 async function make(secret, sid, data = { a: 1 }, cookie) {
   const { setCookie } = await ask({ secret, cookie, genid: () => sid }, undefined, data)
   const value = setCookie.match(/^connect\.sid=([^;]*)/)[1]
@@ -85,7 +85,7 @@ for (const [note, ...session] of [
 
 // Each of these names a session that exists.
 const good = accepted[0].signed
-const other = await make('another', SID)
+const other = await make('keyboard dog', SID)
 const inside = await make(CAT, `s:${SID}`)
 const empty = await make(CAT, '')
 const refused = []
