@@ -3,13 +3,10 @@
 //! `cargo run -p sosa-session --example rest` and then, for example,
 //! `curl -c jar -b jar -H 'content-type: application/json' -d '{"user":"ada"}' 127.0.0.1:PORT/session`.
 
-// What it prints is its interface.
-#![allow(clippy::print_stdout)]
+mod serve;
 
 use std::error::Error;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -17,7 +14,6 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use clap::Parser;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
@@ -25,11 +21,9 @@ use sosa_session::sosa::{self, Collection};
 use sosa_session::{
     CookieOptions, ErrorKind, Scheme, Secure, Session, SessionData, SessionLayer, SessionOptions, TrustProxy,
 };
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
-use tokio::time::timeout;
 use tracing::level_filters::LevelFilter;
+
+use self::serve::serve;
 
 /// Serves the caller's session over plain http.
 #[derive(Parser)]
@@ -61,36 +55,11 @@ const OURS: [&str; 4] = ["id", "rev", "created", "updated"];
 
 const MAX_BODY: usize = 1024 * 1024;
 
-/// How long requests that are under way may take once the service is asked to stop.
-const LAST_REQUESTS: Duration = Duration::from_secs(2);
-
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     tracing_subscriber::fmt().with_max_level(options.log).with_writer(std::io::stderr).init();
-    // Registered before it says that it listens, so that a signal right after that is not missed.
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
-    let address = listener.local_addr()?;
-    // Otherwise an answer may wait for the client to acknowledge the one before.
-    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-    let app = app(session_options(&options)?);
-    println!("listening on http://{address}");
-
-    let (stop, stopping) = oneshot::channel::<()>();
-    let serve = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopping.await) });
-    let server = tokio::spawn(serve.into_future());
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    drop(stop);
-    // A client that never ends its request does not keep the service from stopping.
-    match timeout(LAST_REQUESTS, server).await {
-        Ok(served) => Ok(served??),
-        Err(_) => Ok(()),
-    }
+    serve(options.port, app(session_options(&options)?)).await
 }
 
 fn session_options(options: &Options) -> sosa::Result<SessionOptions> {

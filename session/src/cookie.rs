@@ -110,12 +110,7 @@ impl CookieOptions {
 
     /// Returns the defaults of Express: the name `connect.sid`, and no `Secure` and no `SameSite`.
     pub fn express() -> Self {
-        Self {
-            name: Some("connect.sid".to_owned()),
-            secure: Secure::Never,
-            same_site: SameSite::Unset,
-            ..Self::new()
-        }
+        Self { name: Some("connect.sid".to_owned()), secure: Secure::Never, same_site: SameSite::Unset, ..Self::new() }
     }
 
     /// Sets the name. One that starts with `__Host-` binds the cookie to this very host: no other

@@ -7,9 +7,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::cookie::{
-    Attributes, CookieOptions, Lives, Priority, SameSite, Scheme, Secure, is_attribute, is_domain,
-};
+use crate::cookie::{Attributes, CookieOptions, Lives, Priority, SameSite, Scheme, Secure, is_attribute, is_domain};
 use crate::data::SessionData;
 use crate::error::{Error, Result};
 use crate::json;
@@ -89,7 +87,9 @@ impl<'a> RecordCookie<'a> {
                 b"httpOnly" => attributes.http_only = is_truthy(value),
                 b"secure" => attributes.secure = is_truthy(value),
                 b"partitioned" => attributes.partitioned = is_truthy(value),
-                b"priority" => attributes.priority = PRIORITIES.iter().find(|(_, name)| is(value, name)).map(|(it, _)| *it),
+                b"priority" => {
+                    attributes.priority = PRIORITIES.iter().find(|(_, name)| is(value, name)).map(|(it, _)| *it)
+                }
                 b"sameSite" if value == b"true" => attributes.same_site = SameSite::Strict,
                 b"sameSite" => {
                     let named = SAME_SITES.iter().find(|(_, name)| is(value, name));
@@ -180,7 +180,8 @@ pub(crate) fn renewed(cookie: &[u8], max_age: Option<u64>, change: bool, now_mil
         let millis = max_age.map_or_else(|| "null".to_owned(), |millis| millis.to_string());
         cookie = put(&cookie, "originalMaxAge", &millis, &[]);
     }
-    let has_expires = || json::members(&cookie).unwrap_or_default().iter().any(|span| json::cut(&cookie, span.key) == b"expires");
+    let has_expires =
+        || json::members(&cookie).unwrap_or_default().iter().any(|span| json::cut(&cookie, span.key) == b"expires");
     if max_age.is_some() || has_expires() {
         let before = ["originalMaxAge", "partitioned", "priority"];
         cookie = put(&cookie, "expires", &expires(max_age, now_millis), &before);
@@ -199,9 +200,8 @@ fn expires(max_age: Option<u64>, now_millis: u64) -> String {
 fn put(object: &[u8], key: &str, value: &str, before: &[&str]) -> Vec<u8> {
     let spans = json::members(object).unwrap_or_default();
     let is = |span: &&json::Span, name: &str| json::cut(object, span.key) == name.as_bytes();
-    let splice = |from: u32, to: u32, new: &str| {
-        [&object[..from as usize], new.as_bytes(), &object[to as usize..]].concat()
-    };
+    let splice =
+        |from: u32, to: u32, new: &str| [&object[..from as usize], new.as_bytes(), &object[to as usize..]].concat();
     if let Some(span) = spans.iter().rfind(|span| is(span, key)) {
         return splice(span.value.0, span.value.1, value);
     }
@@ -287,7 +287,10 @@ mod tests {
             (r#"{"originalMaxAge":null,"path":null,"domain":null,"sameSite":null,"priority":null}"#, "n=v; HttpOnly"),
             (r#"{"path":"/; Secure","domain":"a b","sameSite":"weird","priority":1}"#, "n=v; HttpOnly"),
             (r#"{"path":"/\r\nx","httpOnly":0}"#, "n=v"),
-            (r#"{"secure":"auto","sameSite":"LAX","priority":"Low"}"#, "n=v; Path=/; HttpOnly; Secure; Priority=Low; SameSite=Lax"),
+            (
+                r#"{"secure":"auto","sameSite":"LAX","priority":"Low"}"#,
+                "n=v; Path=/; HttpOnly; Secure; Priority=Low; SameSite=Lax",
+            ),
         ] {
             let data = record(cookie);
             let cookie = RecordCookie::of(&data).unwrap();
@@ -300,7 +303,12 @@ mod tests {
     fn a_save_changes_the_date_alone() {
         let date = r#""2026-11-23T00:01:00.123Z""#;
         for (before, max_age, change, after) in [
-            (r#"{"originalMaxAge":null,"expires":null,"x":1e+21}"#, None, false, r#"{"originalMaxAge":null,"expires":null,"x":1e+21}"#.to_owned()),
+            (
+                r#"{"originalMaxAge":null,"expires":null,"x":1e+21}"#,
+                None,
+                false,
+                r#"{"originalMaxAge":null,"expires":null,"x":1e+21}"#.to_owned(),
+            ),
             ("{ }", None, false, "{ }".to_owned()),
             (r#"{"expires":"old"}"#, None, false, r#"{"expires":null}"#.to_owned()),
             (

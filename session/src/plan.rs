@@ -245,7 +245,8 @@ mod tests {
                             at.map_or(usual, |at| row[at + 1]).to_owned()
                         };
                         for (rolling, word) in ROLLINGS {
-                            for (touch_due, takes_back) in [(false, false), (false, true), (true, false), (true, true)] {
+                            for (touch_due, takes_back) in [(false, false), (false, true), (true, false), (true, true)]
+                            {
                                 let store = if touch_due { or("touch", row[5]) } else { row[5].to_owned() };
                                 let cookie = or(word, row[6]);
                                 let cookie = if cookie == "Remove" && !takes_back { "Keep".to_owned() } else { cookie };

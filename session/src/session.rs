@@ -252,9 +252,7 @@ impl Session {
         }
         match (state.format, base.meta().created) {
             (Format::Express, _) if state.max_age.is_some() => state.edited_for_express(self.0.sessions.now()),
-            (Format::Express, _) => {
-                base.with_cookie(base.cookie().unwrap_or_default(), &state.edits.members(base))
-            }
+            (Format::Express, _) => base.with_cookie(base.cookie().unwrap_or_default(), &state.edits.members(base)),
             (Format::Sosa, 0) => SessionData::unsaved(&state.edits.members(base)),
             (Format::Sosa, created) => base.rewrite(base.rev(), created, &state.edits.members(base)),
         }
@@ -445,7 +443,8 @@ impl Session {
     /// [`ErrorKind::Unsupported`] if the session is not shared with Express: then the id is the cookie's alone.
     pub async fn expose_id(&self) -> Result<String> {
         let mut state = self.loaded().await?;
-        state.only_of(Format::Express, "the id of a session that is not shared with Express is for its cookie alone")?;
+        state
+            .only_of(Format::Express, "the id of a session that is not shared with Express is for its cookie alone")?;
         Ok(state.current_id()?.expose().to_owned())
     }
 

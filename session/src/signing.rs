@@ -189,9 +189,10 @@ fn decode(value: &[u8]) -> Option<Cow<'_, str>> {
     if !value.contains(&b'%') {
         return std::str::from_utf8(value).ok().map(Cow::Borrowed);
     }
-    let well_formed = value.split(|byte| *byte == b'%').skip(1).all(|after| {
-        after.len() >= 2 && after[..2].iter().all(u8::is_ascii_hexdigit)
-    });
+    let well_formed = value
+        .split(|byte| *byte == b'%')
+        .skip(1)
+        .all(|after| after.len() >= 2 && after[..2].iter().all(u8::is_ascii_hexdigit));
     // What cannot be decoded is taken as it stands; then it holds no `s:` that we wrote.
     match percent_decode(value).decode_utf8() {
         Ok(text) if well_formed => Some(text),
@@ -234,7 +235,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         let long = "0123456789abcdef0123456789abcdef";
-        for (content, good) in [(long.to_owned(), true), (format!("{long}\n"), true), (format!("{}\r\n", &long[1..]), false)] {
+        for (content, good) in
+            [(long.to_owned(), true), (format!("{long}\n"), true), (format!("{}\r\n", &long[1..]), false)]
+        {
             fs::write(&path, content).unwrap();
             assert_eq!(SigningKey::from_file(&path).is_ok(), good);
         }

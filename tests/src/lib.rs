@@ -7,8 +7,8 @@ mod load;
 mod log;
 mod proxy;
 mod redis;
-mod rest;
 mod sentinel;
+mod service;
 mod tls;
 mod written;
 
@@ -18,8 +18,8 @@ pub use load::{Load, Report, SLACK, TASKS, Things};
 pub use log::Log;
 pub use proxy::{Fault, Proxy};
 pub use redis::{Redis, user};
-pub use rest::Rest;
 pub use sentinel::Sentinels;
+pub use service::{Service, node};
 pub use tls::Tls;
 pub use written::Written;
 

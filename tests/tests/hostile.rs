@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use fastrand::Rng;
 use nix::sys::signal::Signal;
-use sosa_tests::{Client, Rest};
+use sosa_tests::{Client, Service};
 
 const HEADERS: usize = 100_000;
 const PIPELINED: usize = 50;
@@ -23,7 +23,7 @@ fn hostile(rng: &mut Rng, id: &str) -> Vec<u8> {
         3 => format!("sosa_session={id}{}", rng.alphanumeric()).into_bytes(),
         4 => format!("sosa_session=\"{id}").into_bytes(),
         5 => format!("sosa_session=%{:02X}{}", id.as_bytes()[0], &id[1..]).into_bytes(),
-        6 => format!("SOSA_SESSION={id}; sosa_session ={id}; xsosa_session={id}").into_bytes(),
+        6 => format!("SOSA_SESSION={id}; sosa_ session={id}; xsosa_session={id}").into_bytes(),
         7 => format!("a=\"; sosa_session={}; b=\\\"", id.to_lowercase()).into_bytes(),
         // An id that could be one, but is nobody's.
         8 => [b"sosa_session=".to_vec(), (0..32).map(|_| rng.alphanumeric() as u8).collect()].concat(),
@@ -35,7 +35,7 @@ fn hostile(rng: &mut Rng, id: &str) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_hostile_cookie_headers() {
-    let rest = Rest::start(&[]).await;
+    let rest = Service::rest(&[]).await;
     let mut client = rest.connect().await;
     let victim = client.send("POST", "/session", &[], br#"{"user":"victim"}"#).await.unwrap();
     let id = victim.cookie().unwrap().split_once('=').unwrap().1.to_owned();
@@ -115,7 +115,7 @@ async fn a_hundred_thousand_hostile_cookie_headers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_bodies() {
-    let rest = Rest::start(&[]).await;
+    let rest = Service::rest(&[]).await;
     let mut rng = Rng::with_seed(7);
     let mut client = rest.connect().await;
     let seed = br#"{"a":[1,2,{"b":"\u00e9\ud83d\ude00"}],"c":-1.5e+10,"d":{"e":null,"f":true}}"#;

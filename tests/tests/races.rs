@@ -16,7 +16,7 @@ use serde_json::Value;
 use sosa::{Collection, DestroyOptions, Entry, ListOptions, LoadOptions, Page, Revision, SaveOptions, async_trait};
 use sosa_memory::MemoryCollection;
 use sosa_session::{CookieOptions, Result, Secure, Session, SessionData, SessionLayer, SessionOptions};
-use sosa_tests::{Client, Log, Response, Rest};
+use sosa_tests::{Client, Log, Response, Service};
 use tokio::net::TcpListener;
 
 const TRIALS: usize = 200;
@@ -205,7 +205,7 @@ async fn two_hundred_posts_of_one_session_leave_two_hundred_keys() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_posts_to_the_service_leave_two_hundred_keys() {
-    let rest = Rest::start(&[]).await;
+    let rest = Service::rest(&[]).await;
     let mut client = rest.connect().await;
     let first = client.send("POST", "/session", &[], br#"{"made":1}"#).await.unwrap();
     let cookie = first.cookie().unwrap();

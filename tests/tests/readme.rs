@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use nix::sys::signal::Signal;
-use sosa_tests::Rest;
+use sosa_tests::Service;
 use tokio::process::Command;
 
 /// Replaces every handle: 43 characters of base64url.
@@ -27,7 +27,7 @@ async fn the_transcript_is_what_a_newcomer_sees() {
     }
     assert!(steps.len() >= 5, "{steps:?}");
 
-    let rest = Rest::start(&[]).await;
+    let rest = Service::rest(&[]).await;
     let folder = std::env::temp_dir().join(format!("sosa-readme-{}", std::process::id()));
     std::fs::create_dir(&folder).unwrap();
     let mut ids = Vec::new();

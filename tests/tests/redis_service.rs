@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use sosa_tests::{Client, Cluster, Redis, Response, Rest};
+use sosa_tests::{Client, Cluster, Redis, Response, Service};
 use tokio::sync::Notify;
 
 const JSON: (&str, &[u8]) = ("content-type", b"application/json");
@@ -18,7 +18,7 @@ const JSON: (&str, &[u8]) = ("content-type", b"application/json");
 /// Two processes of the service, and the server or the cluster behind them.
 struct Site<S = Redis> {
     redis: S,
-    services: [Rest; 2],
+    services: [Service; 2],
 }
 
 impl Site {
@@ -32,7 +32,7 @@ impl Site {
 impl<S> Site<S> {
     async fn over(redis: S, url: &str) -> Self {
         let arguments = ["--store", url];
-        let services = [Rest::start(&arguments).await, Rest::start(&arguments).await];
+        let services = [Service::rest(&arguments).await, Service::rest(&arguments).await];
         Self { redis, services }
     }
 

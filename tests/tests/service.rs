@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use sosa_tests::{Client, Response, Rest};
+use sosa_tests::{Client, Response, Service};
 
 const HTTPS: (&str, &[u8]) = ("x-forwarded-proto", b"https");
 
@@ -23,7 +23,7 @@ fn assert_secret(log: &str, cookies: &[String]) {
 
 #[tokio::test]
 async fn a_session_from_its_first_save_to_its_end() {
-    let rest = Rest::start(&[]).await;
+    let rest = Service::rest(&[]).await;
     let mut client = rest.connect().await;
     let get = client.send("GET", "/", &[], b"").await.unwrap();
     let unsaved = body(&get);
@@ -70,7 +70,7 @@ async fn a_session_from_its_first_save_to_its_end() {
 
 #[tokio::test]
 async fn what_a_client_gets_wrong() {
-    let rest = Rest::start(&[]).await;
+    let rest = Service::rest(&[]).await;
     let mut client = rest.connect().await;
     let deep = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth)).into_bytes();
     let long = format!("{{\"a\":\"{}\"}}", "x".repeat(1024 * 1024)).into_bytes();
@@ -103,7 +103,7 @@ async fn what_a_client_gets_wrong() {
 
 #[tokio::test]
 async fn a_secure_cookie_only_over_https() {
-    let rest = Rest::start(&["--secure", "--trust-proxy"]).await;
+    let rest = Service::rest(&["--secure", "--trust-proxy"]).await;
     let mut client = rest.connect().await;
     let sent = br#"{"user":"ada"}"#;
     let plain = client.send("POST", "/session", &[], sent).await.unwrap();
@@ -116,7 +116,7 @@ async fn a_secure_cookie_only_over_https() {
     let cookies = [secure.cookie().unwrap().to_owned()];
     assert_secret(&rest.stop(Signal::SIGTERM).await, &cookies);
 
-    let rest = Rest::start(&["--secure"]).await;
+    let rest = Service::rest(&["--secure"]).await;
     let untrusted = rest.connect().await.send("POST", "/session", &[HTTPS], sent).await.unwrap();
     assert_eq!((&body(&untrusted)["rev"], untrusted.header("set-cookie")), (&json!(0), None));
     rest.stop(Signal::SIGTERM).await;
@@ -124,7 +124,7 @@ async fn a_secure_cookie_only_over_https() {
 
 #[tokio::test]
 async fn no_neighbour_hides_our_cookie() {
-    let rest = Rest::start(&[]).await;
+    let rest = Service::rest(&[]).await;
     let mut client = rest.connect().await;
     let posted = client.send("POST", "/session", &[], br#"{"user":"ada"}"#).await.unwrap();
     let cookie = posted.cookie().unwrap().as_bytes();
@@ -153,7 +153,7 @@ async fn no_neighbour_hides_our_cookie() {
 
 #[tokio::test]
 async fn it_stops_though_a_client_never_ends_its_request() {
-    let rest = Rest::start(&[]).await;
+    let rest = Service::rest(&[]).await;
     let mut slow = rest.connect().await;
     let request = Client::request("POST", "/session", &[], br#"{"user":"ada"}"#);
     slow.write(&request[..request.len() - 1]).await.unwrap();
@@ -164,6 +164,6 @@ async fn it_stops_though_a_client_never_ends_its_request() {
 
 #[tokio::test]
 async fn an_unknown_store_is_refused() {
-    let started = tokio::spawn(async { Rest::start(&["--store", "nowhere"]).await });
+    let started = tokio::spawn(async { Service::rest(&["--store", "nowhere"]).await });
     assert!(started.await.unwrap_err().is_panic());
 }

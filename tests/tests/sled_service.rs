@@ -1,7 +1,7 @@
 //! The `rest` example on the disk: what it answered outlives it.
 
 use nix::sys::signal::Signal;
-use sosa_tests::Rest;
+use sosa_tests::Service;
 
 #[tokio::test]
 async fn sessions_outlive_the_service_however_it_ends() {
@@ -11,7 +11,7 @@ async fn sessions_outlive_the_service_however_it_ends() {
     let mut cookie = String::new();
     let mut expected = 0;
     for killed in [true, false, true, true, false] {
-        let rest = Rest::start(&arguments).await;
+        let rest = Service::rest(&arguments).await;
         let mut client = rest.connect().await;
         for _ in 0..20 {
             let ours = [("cookie", cookie.as_bytes())];
@@ -26,12 +26,12 @@ async fn sessions_outlive_the_service_however_it_ends() {
         if killed { rest.kill().await } else { drop(rest.stop(Signal::SIGTERM).await) }
     }
     // What was ended stays ended, too.
-    let rest = Rest::start(&arguments).await;
+    let rest = Service::rest(&arguments).await;
     let ours = [("cookie", cookie.as_bytes())];
     let ended = rest.connect().await.send("DELETE", "/session", &ours, b"").await.expect("answered");
     assert_eq!(ended.status, 204);
     rest.kill().await;
-    let rest = Rest::start(&arguments).await;
+    let rest = Service::rest(&arguments).await;
     let shown = rest.connect().await.send("GET", "/session", &ours, b"").await.expect("answered");
     assert!(shown.body.contains(r#""rev":0"#), "a session came back");
 }
@@ -40,7 +40,7 @@ async fn sessions_outlive_the_service_however_it_ends() {
 async fn a_database_that_another_service_holds_is_refused_with_the_reason() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = format!("sled:{}", directory.path().display());
-    let rest = Rest::start(&["--store", &store]).await;
+    let rest = Service::rest(&["--store", &store]).await;
     let second = sosa_sled::open(directory.path(), "rest").expect_err("it is held");
     assert_eq!(second.kind(), sosa::ErrorKind::Unavailable);
     assert!(second.to_string().contains("another process"), "{second}");

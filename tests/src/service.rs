@@ -1,8 +1,8 @@
-//! The `rest` example as a process of its own.
+//! The example services, and their counterpart on Express, as processes of their own.
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command as StdCommand, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -15,29 +15,46 @@ use tokio::task::JoinHandle;
 
 use crate::client::Client;
 
-/// A running service on a free port of the loopback, logging all it can. It ends with this value.
+/// A running service on a free port of the loopback. It ends with this value.
 #[derive(Debug)]
-pub struct Rest {
+pub struct Service {
     child: Child,
     address: SocketAddr,
     log: JoinHandle<io::Result<String>>,
 }
 
-impl Rest {
-    /// Starts the service and waits until it listens.
+impl Service {
+    /// Starts the example `rest`, logging all it can, and waits until it listens.
     ///
     /// # Panics
     ///
     /// If it does not start.
-    pub async fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(built())
-            .args(["--port", "0", "--log", "trace"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the example was built");
+    pub async fn rest(arguments: &[&str]) -> Self {
+        Self::example("rest", arguments).await
+    }
+
+    /// Starts an example, logging all it can, and waits until it listens.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub async fn example(name: &str, arguments: &[&str]) -> Self {
+        Self::start(Command::new(built(name)).args(["--log", "trace"]).args(arguments)).await
+    }
+
+    /// Starts a program of `tests/express` on Node, and waits until it listens.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, or its packages are not installed.
+    pub async fn node(program: &str, arguments: &[&str]) -> Self {
+        // It ends when its input does: at the latest with this process.
+        Self::start(node(program).arg("--until-stdin-ends").args(arguments).stdin(Stdio::piped())).await
+    }
+
+    async fn start(command: &mut Command) -> Self {
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let mut stderr = child.stderr.take().expect("piped");
         let log = tokio::spawn(async move {
             let mut log = String::new();
@@ -47,7 +64,11 @@ impl Rest {
         let stdout = child.stdout.as_mut().expect("piped");
         BufReader::new(stdout).read_line(&mut line).await.expect("the service prints where it listens");
         let address = line.trim().strip_prefix("listening on http://").and_then(|address| address.parse().ok());
-        Self { child, address: address.unwrap_or_else(|| panic!("the service printed `{line}`")), log }
+        let Some(address) = address else {
+            drop(child.kill().await);
+            panic!("the service printed `{line}` and logged {:?}", log.await);
+        };
+        Self { child, address, log }
     }
 
     /// Returns where it listens.
@@ -93,19 +114,32 @@ impl Rest {
     }
 }
 
-/// Builds the example, once, and returns its program. In a run of all tests cargo has built it
+/// Returns the command that runs a program of `tests/express`.
+///
+/// # Panics
+///
+/// If its packages are not installed.
+pub fn node(program: &str) -> Command {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("express");
+    assert!(directory.join("node_modules").exists(), "run `npm ci` in tests/express; tests/run does so");
+    let mut command = Command::new("node");
+    command.arg(program).current_dir(directory);
+    command
+}
+
+/// Builds the examples, once, and returns the program of one. In a run of all tests cargo has built them
 /// before and this only looks.
-fn built() -> &'static PathBuf {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
+fn built(name: &str) -> PathBuf {
+    static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
+    let programs = PROGRAMS.get_or_init(|| {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
         // The whole workspace, so that dependencies have the features of the run of all tests.
-        let built = StdCommand::new(cargo)
-            .args(["build", "--quiet", "--workspace", "--all-features", "--example", "rest"])
-            .status();
-        assert!(built.is_ok_and(|status| status.success()), "the example `rest` could not be built");
+        let built =
+            StdCommand::new(cargo).args(["build", "--quiet", "--workspace", "--all-features", "--examples"]).status();
+        assert!(built.is_ok_and(|status| status.success()), "the examples could not be built");
         let test = std::env::current_exe().expect("a test is a program");
         let target = test.parent().and_then(|deps| deps.parent()).expect("target/debug/deps/test");
-        target.join("examples").join("rest")
-    })
+        target.join("examples")
+    });
+    programs.join(name)
 }
