@@ -88,7 +88,8 @@ impl<'a> RecordCookie<'a> {
                 b"secure" => attributes.secure = is_truthy(value),
                 b"partitioned" => attributes.partitioned = is_truthy(value),
                 b"priority" => {
-                    attributes.priority = PRIORITIES.iter().find(|(_, name)| is(value, name)).map(|(it, _)| *it)
+                    let named = PRIORITIES.iter().find(|(_, name)| is(value, name));
+                    attributes.priority = named.map(|(it, _)| *it);
                 }
                 b"sameSite" if value == b"true" => attributes.same_site = SameSite::Strict,
                 b"sameSite" => {

@@ -134,8 +134,17 @@ fn built(name: &str) -> PathBuf {
     let programs = PROGRAMS.get_or_init(|| {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
         // The whole workspace, so that dependencies have the features of the run of all tests.
-        let built =
-            StdCommand::new(cargo).args(["build", "--quiet", "--workspace", "--all-features", "--examples"]).status();
+        let mut build = StdCommand::new(cargo);
+        build.args(["build", "--quiet", "--workspace", "--all-features", "--examples"]);
+        // What cargo tells a test of its package makes some build scripts run again, and all behind them.
+        let told = std::env::vars_os().filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|told| name.starts_with(told))
+        });
+        for (name, _) in told {
+            build.env_remove(name);
+        }
+        let built = build.status();
         assert!(built.is_ok_and(|status| status.success()), "the examples could not be built");
         let test = std::env::current_exe().expect("a test is a program");
         let target = test.parent().and_then(|deps| deps.parent()).expect("target/debug/deps/test");
