@@ -36,3 +36,6 @@ pub use tower::{SessionLayer, SessionService};
 #[cfg(feature = "tower")]
 pub use http;
 pub use sosa;
+
+#[doc = include_str!("../EXPRESS.md")]
+pub mod from_express {}

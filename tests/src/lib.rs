@@ -10,6 +10,7 @@ mod redis;
 mod sentinel;
 mod service;
 mod tls;
+pub mod transcript;
 mod written;
 
 pub use client::{Client, Response};
