@@ -1,5 +1,6 @@
 //! Redis servers as processes of their own.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -187,6 +188,23 @@ impl Redis {
         tell().or_else(|error| if error.is_io_error() { tell() } else { Err(error) }).unwrap_or_else(|error| {
             panic!("{command}: {error}");
         })
+    }
+
+    /// Returns how often each command was called since this was last asked, by those who use it.
+    ///
+    /// # Panics
+    ///
+    /// If it does not serve.
+    pub fn calls(&self) -> BTreeMap<String, u64> {
+        let stats: String = self.tell("INFO commandstats");
+        self.tell::<()>("CONFIG RESETSTAT");
+        let calls = stats.lines().filter_map(|line| {
+            let (command, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            Some((command.to_owned(), rest.split(',').next()?.parse().ok()?))
+        });
+        // Those of this very look, and of connections.
+        let ours = ["config", "info", "client", "hello"];
+        calls.filter(|(command, _)| !ours.iter().any(|ours| command.starts_with(ours))).collect()
     }
 
     /// Returns whether it runs.

@@ -293,14 +293,6 @@ async fn the_record_says_how_long_it_lives_whoever_made_it() {
 async fn a_refused_cookie_makes_no_call_and_a_read_makes_two() {
     let site = Site::start(NONE).await;
     let cookie = begin(&site.express, r#"{"a":1}"#).await;
-    let calls = || -> BTreeMap<String, u64> {
-        let stats: String = site.redis.tell("INFO commandstats");
-        let calls = stats.lines().filter_map(|line| {
-            let (command, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-            Some((command.to_owned(), rest.split(',').next()?.parse().ok()?))
-        });
-        calls.filter(|(command, _)| !command.starts_with("config") && !command.starts_with("info")).collect()
-    };
     // Connects.
     get(&site.rust, &cookie).await;
     for (method, cookie, body, expected) in [
@@ -310,11 +302,11 @@ async fn a_refused_cookie_makes_no_call_and_a_read_makes_two() {
         ("GET", &*cookie, "", vec![("get", 1), ("getex", 1)]),
         ("POST", &*cookie, r#"{"a":1}"#, vec![("get", 1), ("getex", 1)]),
     ] {
-        site.redis.tell::<()>("CONFIG RESETSTAT");
+        site.redis.calls();
         assert_eq!(send(&site.rust, method, "/session", cookie, body).await.status, 200);
         let expected: BTreeMap<_, _> =
             expected.into_iter().map(|(command, count)| (command.to_owned(), count)).collect();
-        assert_eq!(calls(), expected, "{method} {body}");
+        assert_eq!(site.redis.calls(), expected, "{method} {body}");
     }
 }
 
