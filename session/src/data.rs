@@ -224,10 +224,13 @@ impl SessionData {
         let cookie = find(COOKIE_KEY).filter(|cookie| text[cookie.value.0 as usize] == b'{');
         let ours = find(OWN_KEY).map(|own| (own, read_own(json::cut(text, own.value))));
         let mut meta = match (ours, cookie) {
+            // What either side stores beside its own member stands behind it.
+            (ours, Some(cookie)) if ours.is_none_or(|(own, _)| cookie.key < own.key) => {
+                Meta { format: Own::Express, own: cookie.value, ..Meta::default() }
+            }
             (Some((own, Some(meta))), _) => Meta { format: Own::Sosa, own: own.value, ..meta },
-            (_, Some(cookie)) => Meta { format: Own::Express, own: cookie.value, ..Meta::default() },
-            (Some((_, None)), None) => return Err(invalid("its own member is malformed, or of a later version")),
-            (None, None) => Meta::default(),
+            (Some((_, None)), _) => return Err(invalid("its own member is malformed, or of a later version")),
+            (None, _) => Meta::default(),
         };
         if meta.format != Own::None {
             // Of an own member that occurs twice the first is no longer reachable, and is not kept.
@@ -551,6 +554,9 @@ mod tests {
         assert_eq!(written.cookie(), Some(&b"{\"path\":1}"[..]));
         assert_eq!(written.as_json().parse::<SessionData>().unwrap().0, written.0);
         assert_eq!(indexed.with_cookie(b"{}", &members[..1]).unwrap().as_json(), r#"{"0":1,"cookie":{}}"#);
+        let versioned: SessionData = r#"{"cookie":{},"sosa":{"v":1,"rev":1,"created":9}}"#.parse().unwrap();
+        assert_eq!((versioned.cookie(), versioned.keys().count()), (Some(&b"{}"[..]), 1));
+        assert!(r#"{"sosa":{"v":2},"cookie":{}}"#.parse::<SessionData>().is_err());
         // Ours may hold something of that name.
         let ours: SessionData = r#"{"sosa":{"v":1,"rev":1,"created":9},"cookie":{"a":1}}"#.parse().unwrap();
         assert_eq!((ours.cookie(), ours.json("cookie")), (None, Some(r#"{"a":1}"#)));

@@ -13,6 +13,9 @@ use crate::json;
 /// Computes the new JSON text of a value from the old one.
 pub(crate) type Step = Arc<dyn Fn(Option<&[u8]>) -> Result<Box<[u8]>> + Send + Sync>;
 
+/// Among so many keys one is found sooner by looking at each than by hashing.
+const FEW: usize = 8;
+
 /// The edits of one request, at most one for each key.
 #[derive(Default)]
 pub(crate) struct Edits {
@@ -139,8 +142,9 @@ impl Edits {
     }
 
     fn find(&self, raw_key: &[u8]) -> Option<(usize, &Change)> {
-        if self.changes.is_empty() {
-            return None;
+        if self.changes.len() <= FEW && !raw_key.contains(&b'\\') {
+            let index = self.changes.keys().position(|key| key.as_bytes() == raw_key)?;
+            return self.changes.get_index(index).map(|(_, change)| (index, change));
         }
         let (index, _, change) = self.changes.get_full(json::unescape(raw_key)?.as_ref())?;
         Some((index, change))

@@ -1,6 +1,7 @@
 //! The secret that a cookie carries, and the public handle under which its record is stored.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,8 +13,12 @@ use crate::error::{Error, ErrorKind, Result};
 /// A session's id: 24 random bytes as base64url, 32 characters. Whoever has it has the session.
 ///
 /// One that a program with Express has made may be any text.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct SessionId(Box<str>);
+#[derive(Clone)]
+pub(crate) struct SessionId {
+    text: Box<str>,
+    /// Computed when it is first asked for.
+    handle: OnceLock<Handle>,
+}
 
 const RANDOM_BYTES: usize = 24;
 const ID_LEN: usize = 32;
@@ -24,7 +29,7 @@ impl SessionId {
         let mut bytes = [0; RANDOM_BYTES];
         getrandom::fill(&mut bytes)
             .map_err(|error| Error::new(ErrorKind::Random, "the system's random source failed").with_source(error))?;
-        Ok(Self(URL_SAFE_NO_PAD.encode(bytes).into()))
+        Ok(Self::from(&URL_SAFE_NO_PAD.encode(bytes)))
     }
 
     /// Reads what a cookie says. Whatever cannot be one of our ids is `None`, so that it costs no
@@ -32,25 +37,31 @@ impl SessionId {
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
         let ours = value.len() == ID_LEN
             && value.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-        Some(Self(std::str::from_utf8(value).ok().filter(|_| ours)?.into()))
+        Some(Self::from(std::str::from_utf8(value).ok().filter(|_| ours)?))
     }
 
     /// Takes an id that a key has signed, as it is. What no collection takes is `None`.
     pub(crate) fn signed(id: &str) -> Option<Self> {
-        (1..=MAX_ID_LEN).contains(&id.len()).then(|| Self(id.into()))
+        (1..=MAX_ID_LEN).contains(&id.len()).then(|| Self::from(id))
+    }
+
+    fn from(text: &str) -> Self {
+        Self { text: text.into(), handle: OnceLock::new() }
     }
 
     /// Returns the secret itself, for the cookie alone.
     pub(crate) fn expose(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     pub(crate) fn handle(&self) -> Handle {
-        let mut text = [0; HANDLE_LEN];
-        URL_SAFE_NO_PAD
-            .encode_slice(Sha256::digest(self.0.as_bytes()), &mut text)
-            .expect("32 bytes are 43 characters of base64");
-        Handle(text)
+        *self.handle.get_or_init(|| {
+            let mut text = [0; HANDLE_LEN];
+            URL_SAFE_NO_PAD
+                .encode_slice(Sha256::digest(self.text.as_bytes()), &mut text)
+                .expect("32 bytes are 43 characters of base64");
+            Handle(text)
+        })
     }
 }
 
@@ -148,8 +159,8 @@ mod tests {
     #[test]
     fn ids_are_new_and_can_be_read_back() {
         let (one, other) = (SessionId::random().unwrap(), SessionId::random().unwrap());
-        assert!(one != other);
-        assert!(SessionId::parse(one.expose().as_bytes()) == Some(one));
+        assert!(one.expose() != other.expose());
+        assert_eq!(SessionId::parse(one.expose().as_bytes()).unwrap().handle(), one.handle());
     }
 
     #[test]

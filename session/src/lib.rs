@@ -31,7 +31,7 @@ pub use sessions::{RequestHead, Sessions};
 pub use signing::SigningKey;
 
 #[cfg(feature = "tower")]
-pub use tower::{SessionLayer, SessionService};
+pub use tower::{SessionFuture, SessionLayer, SessionService};
 
 #[cfg(feature = "tower")]
 pub use http;

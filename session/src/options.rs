@@ -34,6 +34,7 @@ pub struct SessionOptions {
     pub(crate) scheme: Scheme,
     pub(crate) proxy: TrustProxy,
     pub(crate) keys: SigningKeys,
+    signed: bool,
     pub(crate) format: Format,
     /// How long a session of Express and its cookie live after each save.
     pub(crate) max_age: Option<Duration>,
@@ -61,6 +62,7 @@ impl SessionOptions {
             scheme: Scheme::Unknown,
             proxy: TrustProxy::Never,
             keys: SigningKeys::default(),
+            signed: false,
             format: Format::Sosa,
             max_age: None,
             rolling: false,
@@ -79,7 +81,7 @@ impl SessionOptions {
     /// | `name`, `cookie.path`, `domain`, `httpOnly`, `secure`, `sameSite`, `partitioned`, `priority` | [`cookie`](Self::cookie), from [`CookieOptions::express`] | `connect.sid`, `/`, none, on, [`Never`](crate::Secure::Never), none, off, none |
     /// | `cookie.maxAge` | [`max_age`](Self::max_age) | none: the cookie ends with the browser's session |
     /// | `rolling` | [`rolling`](Self::rolling) | off |
-    /// | connect-redis's `ttl`, for sessions without a `maxAge` | [`Lifetime::idle`] | 1 day |
+    /// | connect-redis's `ttl`, for sessions without a `maxAge` | [`Lifetime::idle`], with `absolute(None)` | 1 day |
     /// | connect-redis's `prefix` | `sosa_redis::Redis::collection_at` | `sess:` |
     /// | `app.set("trust proxy", …)` | [`trust_proxy`](Self::trust_proxy) | nobody |
     ///
@@ -122,6 +124,7 @@ impl SessionOptions {
         Self {
             format: Format::Express,
             keys: secrets.into_iter().map(Into::into).collect(),
+            signed: true,
             cookie: CookieOptions::express(),
             lifetime: Lifetime::new().absolute(None),
             ..Self::new(collection)
@@ -136,6 +139,7 @@ impl SessionOptions {
     #[must_use]
     pub fn signed(mut self, keys: impl IntoIterator<Item = SigningKey>) -> Self {
         self.keys = keys.into_iter().collect();
+        self.signed = true;
         self
     }
 
@@ -216,15 +220,15 @@ impl SessionOptions {
                      cookie need not be sent again",
                 ));
             }
+            _ if self.signed && self.keys.is_empty() => {
+                return Err(Error::new(ErrorKind::Options, "there is no key to sign cookies with: give one or more"));
+            }
             Format::Sosa => self.keys.check(SigningKey::MIN_LEN)?,
             Format::Express if self.lifetime.absolute.is_some() => {
                 return Err(Error::new(
                     ErrorKind::Unsupported,
-                    "a record of Express does not say when its session began: leave the absolute lifetime out",
+                    "a record of Express does not say when its session began: use Lifetime::new().absolute(None)",
                 ));
-            }
-            Format::Express if self.keys.is_empty() => {
-                return Err(Error::new(ErrorKind::Options, "Express signs its cookies: give its secrets"));
             }
             Format::Express => {
                 self.keys.check(1)?;
@@ -452,8 +456,9 @@ mod tests {
             (SessionOptions::memory().rolling(true), ErrorKind::Options, "Lifetime"),
             (SessionOptions::memory().signed([SigningKey::from("short")]), ErrorKind::Options, "32 bytes"),
             (SessionOptions::express(memory(Clock::system()), [""]), ErrorKind::Options, "at least 1"),
-            (SessionOptions::express(memory(Clock::system()), [""; 0]), ErrorKind::Options, "secrets"),
-            (express().lifetime(Lifetime::new()), ErrorKind::Unsupported, "absolute"),
+            (SessionOptions::express(memory(Clock::system()), [""; 0]), ErrorKind::Options, "no key"),
+            (SessionOptions::memory().signed([]), ErrorKind::Options, "no key"),
+            (express().lifetime(Lifetime::new()), ErrorKind::Unsupported, "absolute(None)"),
             (express().max_age(Duration::ZERO), ErrorKind::Options, "maxAge"),
             (express().max_age(Duration::from_micros(1500)), ErrorKind::Options, "maxAge"),
             (express().max_age(Duration::MAX), ErrorKind::Options, "maxAge"),

@@ -260,7 +260,8 @@ impl Session {
 
     /// Lets this session and its cookie live so long after each use, whatever the options say: Express's
     /// `req.session.cookie.maxAge`, in whole milliseconds, `None` for a cookie that ends with the browser's
-    /// session. It is no edit by itself of a session that is not stored yet.
+    /// session. Of a session that is stored it is an edit by itself, where Express forgets it with the request
+    /// unless some value changes too; a session that is not stored yet it does not make.
     ///
     /// ```
     /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
@@ -475,6 +476,22 @@ impl Session {
         Ok(!self.loaded().await?.is_stored())
     }
 
+    /// Does as [`close`](Self::close) where nothing has to be waited for; otherwise nothing.
+    #[cfg(feature = "tower")]
+    pub(crate) fn close_at_once(&self) -> Option<Option<SetCookie>> {
+        let Inner { sessions, state } = &*self.0;
+        let mut state = state.try_lock().ok()?;
+        if state.closed {
+            return Some(None);
+        }
+        // What was edited is not looked through twice.
+        if state.uncertain || state.has_edits() || !sessions.commit_at_once(&mut state) {
+            return None;
+        }
+        state.closed = true;
+        Some(sessions.write_cookie(&state))
+    }
+
     /// Saves what is left to save, and says what the response's cookie does.
     pub(crate) async fn close(&self) -> Result<Option<SetCookie>> {
         let Inner { sessions, state } = &*self.0;
@@ -654,7 +671,7 @@ impl State {
     }
 
     fn has_edits(&self) -> bool {
-        !self.edits.is_empty() || self.max_age.is_some() || self.id_change != IdChange::Keep
+        !self.edits.is_empty() || (self.max_age.is_some() && self.is_stored()) || self.id_change != IdChange::Keep
     }
 
     /// Drops the data, for an end that may always be asked for again.
@@ -673,6 +690,20 @@ impl State {
         self.id = Some(id);
         self.record = Some((data, revision));
         self.forget_edits();
+    }
+
+    /// Notes that what was planned has been done.
+    pub(crate) fn conclude(&mut self, destroyed: bool, cookie: Cookie) {
+        if destroyed || cookie == Cookie::Remove {
+            self.start_anew();
+        }
+        // Of a session that is still to be made.
+        let max_age = self.max_age.filter(|_| self.record.is_none());
+        self.forget_edits();
+        self.max_age = max_age;
+        if cookie != Cookie::Keep {
+            self.cookie = cookie;
+        }
     }
 
     /// Leaves a session that has ended for a new one.

@@ -274,16 +274,20 @@ impl Sessions {
     /// Besides the store's: [`ErrorKind::Ended`], [`ErrorKind::Insecure`] and
     /// [`ErrorKind::Closed`] if the plan is to save nothing.
     pub(crate) async fn commit(&self, state: &mut State) -> Result<()> {
-        let (store, cookie, channel) = loop {
-            let context = self.context(state);
-            match plan(state.origin, state.data(), state.id_change(), context) {
-                (Store::Load, _) => self.load(state).await?,
-                (store, cookie) => break (store, cookie, context.channel),
+        let (store, mut cookie, channel) = loop {
+            match self.plan(state) {
+                (Store::Load, ..) => self.load(state).await?,
+                planned => break planned,
             }
         };
         match store {
             Store::Nothing | Store::Load => {}
-            Store::Touch => self.touch(state).await?,
+            Store::Touch => {
+                if !self.touch(state).await? {
+                    // Ended meanwhile: the client may have been given another cookie since.
+                    cookie = Cookie::Keep;
+                }
+            }
             Store::Create => self.create(state).await?,
             Store::Update => self.update(state).await?,
             Store::Renew => self.renew(state).await?,
@@ -305,14 +309,23 @@ impl Sessions {
             }
             Store::Drop => return Err(ended(state)),
         }
-        if store == Store::Destroy || cookie == Cookie::Remove {
-            state.start_anew();
-        }
-        state.forget_edits();
-        if cookie != Cookie::Keep {
-            state.cookie = cookie;
-        }
+        state.conclude(store == Store::Destroy, cookie);
         Ok(())
+    }
+
+    /// Does what the plan says, if that needs no call of the store; returns whether it did.
+    pub(crate) fn commit_at_once(&self, state: &mut State) -> bool {
+        let (store, cookie, _) = self.plan(state);
+        if store == Store::Nothing {
+            state.conclude(false, cookie);
+        }
+        store == Store::Nothing
+    }
+
+    fn plan(&self, state: &State) -> (Store, Cookie, Channel) {
+        let context = self.context(state);
+        let (store, cookie) = plan(state.origin, state.data(), state.id_change(), context);
+        (store, cookie, context.channel)
     }
 
     /// Returns what decides besides the session and what was asked of it.
@@ -358,18 +371,16 @@ impl Sessions {
         }
     }
 
-    async fn touch(&self, state: &mut State) -> Result<()> {
-        match (state.stored(), self.options().format) {
-            (Some((place, _)), Format::Sosa) => self.load_and_touch(&place).await.map(drop),
-            (Some((place, _)), Format::Express) => {
-                let Some(lifetime) = state.record.as_ref().and_then(|(data, _)| self.lifetime(data)) else {
-                    return Ok(());
-                };
-                let options = LoadOptions::new().touch(lifetime).without_revision();
-                self.options().collection.load_with(place.key(), options).await?;
-                Ok(())
+    /// Moves the deadline, and returns whether the session is still there.
+    async fn touch(&self, state: &mut State) -> Result<bool> {
+        let Some((place, _)) = state.stored() else { return Ok(false) };
+        match self.options().format {
+            Format::Sosa => Ok(self.load_and_touch(&place).await?.is_some()),
+            Format::Express => {
+                let mut options = LoadOptions::new().without_revision();
+                options.touch = state.record.as_ref().and_then(|(data, _)| self.lifetime(data));
+                Ok(self.options().collection.load_with(place.key(), options).await?.is_some())
             }
-            (None, _) => Ok(()),
         }
     }
 
@@ -455,7 +466,8 @@ impl Sessions {
             }
             Err(error) => {
                 // The client will never hear of the new record. It stays, until it expires, only
-                // where it may be all that is left of the session.
+                // where it may be all that is left of the session; with Express nothing tells whose
+                // end it was, and what another ended must not come back.
                 if !may_have_ended {
                     self.discard(&new).await;
                 }

@@ -66,7 +66,7 @@ impl SigningKey {
         Self::new(key)
     }
 
-    /// Takes a key from a file, without the line's end behind it.
+    /// Takes a key from a file of text, without the line's end behind it.
     ///
     /// # Errors
     ///

@@ -1,16 +1,18 @@
 //! The middleware: it wires [`Sessions`] to tower, and decides nothing.
 
+use std::fmt;
 use std::future::Future;
-use std::mem;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::header::{COOKIE, HeaderName, HeaderValue, SET_COOKIE};
 use http::{Extensions, Request, Response, StatusCode};
+use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::cookie::SetCookie;
 use crate::error::{Error, Result};
 use crate::options::SessionOptions;
 use crate::session::Session;
@@ -108,44 +110,85 @@ impl<S> SessionService<S> {
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for SessionService<S>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
-    S::Future: Send,
-    ReqBody: Send + 'static,
-    ResBody: Default + Send,
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: Default,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+    type Future = SessionFuture<S::Future, ResBody>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        // The one that is ready goes with the request, and its clone gets ready for the next.
-        let next = self.inner.clone();
-        let mut inner = mem::replace(&mut self.inner, next);
         let session = self.open(&request);
         request.extensions_mut().insert(session.clone());
-        Box::pin(async move {
-            let mut response = inner.call(request).await?;
-            let cookie = match session.close().await {
-                Ok(cookie) => cookie,
-                Err(error) => {
-                    response = Response::default();
-                    *response.status_mut() = error.status_code();
-                    error.set_cookie().cloned()
-                }
-            };
-            if let Some(cookie) = cookie {
-                // Marked, so that nobody logs it by accident.
-                let mut value = HeaderValue::from_str(cookie.value()).expect("the parts of a cookie were checked");
-                value.set_sensitive(true);
-                response.headers_mut().append(SET_COOKIE, value);
-            }
-            Ok(response)
-        })
+        SessionFuture { inner: self.inner.call(request), session, response: None, closing: None }
     }
+}
+
+pin_project! {
+    /// The future of [`SessionService`]: the inner service's response, and then the end of the session.
+    pub struct SessionFuture<F, B> {
+        #[pin]
+        inner: F,
+        session: Session,
+        // Both while the session is closed, which takes calls of the store.
+        response: Option<Response<B>>,
+        closing: Option<Pin<Box<dyn Future<Output = Result<Option<SetCookie>>> + Send>>>,
+    }
+}
+
+impl<F, B, E> Future for SessionFuture<F, B>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Default,
+{
+    type Output = Result<Response<B>, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let closing = match this.closing {
+            Some(closing) => closing,
+            None => {
+                let response = ready!(this.inner.poll(context))?;
+                // Most requests leave nothing to do, and nothing to wait for.
+                if let Some(cookie) = this.session.close_at_once() {
+                    return Poll::Ready(Ok(with_cookie(response, cookie)));
+                }
+                *this.response = Some(response);
+                let session = this.session.clone();
+                this.closing.insert(Box::pin(async move { session.close().await }))
+            }
+        };
+        let closed = ready!(closing.as_mut().poll(context));
+        let response = this.response.take().expect("a future is not polled again once it is ready");
+        Poll::Ready(Ok(match closed {
+            Ok(cookie) => with_cookie(response, cookie),
+            Err(error) => {
+                let mut response = Response::default();
+                *response.status_mut() = error.status_code();
+                with_cookie(response, error.set_cookie().cloned())
+            }
+        }))
+    }
+}
+
+impl<F, B> fmt::Debug for SessionFuture<F, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionFuture").finish_non_exhaustive()
+    }
+}
+
+fn with_cookie<B>(mut response: Response<B>, cookie: Option<SetCookie>) -> Response<B> {
+    if let Some(cookie) = cookie {
+        // Marked, so that nobody logs it by accident.
+        let mut value = HeaderValue::from_str(cookie.value()).expect("the parts of a cookie were checked");
+        value.set_sensitive(true);
+        response.headers_mut().append(SET_COOKIE, value);
+    }
+    response
 }
 
 impl Error {

@@ -186,6 +186,34 @@ async fn what_was_destroyed_meanwhile_stays_so() {
 }
 
 #[tokio::test]
+async fn a_rolling_cookie_is_not_sent_of_a_session_that_ended_meanwhile() {
+    let clock = Clock::manual();
+    let records = records(&clock);
+    let options = SessionOptions::express(records.clone(), ["keyboard cat"]).clock(clock.clone()).rolling(true);
+    let sessions = Sessions::new(options);
+    let (cookie, id) = begin(&sessions).await;
+    for ended in [false, true] {
+        let session = open(&sessions, &cookie);
+        session.get::<String>("user").await.unwrap();
+        if ended {
+            records.destroy(&id).await.unwrap();
+        }
+        assert_eq!(sessions.close(&session).await.unwrap().is_some(), !ended);
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_our_own_name_is_an_ordinary_one() {
+    let (sessions, _, _) = site();
+    let (cookie, _) = begin(&sessions).await;
+    let session = open(&sessions, &cookie);
+    session.insert("sosa", serde_json::json!({"v": 1, "rev": 1, "created": 1})).await.unwrap();
+    sessions.close(&session).await.unwrap();
+    let session = open(&sessions, &cookie);
+    assert_eq!(session.keys().await.unwrap(), ["user", "sosa"]);
+}
+
+#[tokio::test]
 async fn a_renewed_session_leaves_nothing_behind() {
     let (sessions, records, _) = site();
     let (cookie, id) = begin(&sessions).await;
@@ -227,10 +255,14 @@ async fn a_session_may_live_longer_than_others() {
             .starts_with(r#"{"cookie":{"originalMaxAge":null,"expires":null,"#)
     );
 
-    // Of a session that is not stored it makes none.
+    // Of a session that is not stored it makes none, and waits for one.
     let session = sessions.open(RequestHead::new([]));
     session.set_max_age(month).await.unwrap();
-    assert!(sessions.close(&session).await.unwrap().is_none());
+    session.save().await.unwrap();
+    assert!(session.is_new().await.unwrap());
+    session.insert("user", "bob").await.unwrap();
+    let header = sessions.close(&session).await.unwrap().expect("it is made now");
+    assert!(header.value().contains("; Expires="));
     let error = session.set_max_age(Duration::from_nanos(1)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Options);
 }
@@ -274,11 +306,10 @@ async fn sessions_of_our_own_can_be_signed_too() {
     let key = |letter: &str| SigningKey::new(letter.repeat(32)).unwrap();
     let clock = Clock::manual();
     let records = records(&clock);
-    let with = |keys: Vec<SigningKey>| {
-        Sessions::new(SessionOptions::new(records.clone()).clock(clock.clone()).lifetime(Lifetime::new()).signed(keys))
-    };
+    let options = || SessionOptions::new(records.clone()).clock(clock.clone()).lifetime(Lifetime::new());
+    let with = |keys: Vec<SigningKey>| Sessions::new(options().signed(keys));
     let (old, both, new, plain) =
-        (with(vec![key("a")]), with(vec![key("b"), key("a")]), with(vec![key("b")]), with(vec![]));
+        (with(vec![key("a")]), with(vec![key("b"), key("a")]), with(vec![key("b")]), Sessions::new(options()));
     let session = old.open(RequestHead::new([]));
     session.insert("user", "ada").await.unwrap();
     let cookie = old.close(&session).await.unwrap().unwrap();

@@ -2,8 +2,10 @@
 //!
 //! What the engine cannot read as it recovers it takes for the end of the log, cuts off, and overwrites. That is
 //! right for what a crash left half written, and wrong for what was on the disk and was damaged since. So
-//! this reads first, and writes nothing: the same stretch of the log as the recovery, up to the last place
-//! that is known to have been on the disk. Older pages the engine checks itself, as it reads them.
+//! this reads first: the same stretch of the log as the recovery, up to the last place that is known to have
+//! been on the disk. That is what the mark says. Without one the log's own word is taken, which the engine
+//! gives before the file's length and the drive's cache are safe. Older pages the engine checks itself, as it
+//! reads them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, TryLockError};
@@ -36,15 +38,17 @@ fn damaged(what: impl Into<String>) -> Finding {
 
 /// Looks whether the engine may open the database in this directory.
 pub(crate) fn check(directory: &Path) -> Result<(), Finding> {
-    let mark = Mark::read(directory).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => damaged(error.to_string()),
-        _ => error.into(),
-    })?;
+    let mark = || {
+        Mark::read(directory).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => damaged(error.to_string()),
+            _ => error.into(),
+        })
+    };
     let db = match File::open(directory.join("db")) {
         Ok(db) => db,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // A new one.
-            return mark.map_or(Ok(()), |_| Err(damaged("`db` is missing")));
+            return mark()?.map_or(Ok(()), |_| Err(damaged("`db` is missing")));
         }
         Err(error) => return Err(error.into()),
     };
@@ -53,17 +57,17 @@ pub(crate) fn check(directory: &Path) -> Result<(), Finding> {
         TryLockError::WouldBlock => Finding::Held,
         TryLockError::Error(error) => error.into(),
     })?;
+    let mark = mark()?;
     if !is_as_configured(directory, mark.is_some())? {
         return Ok(());
     }
+    let (snapshot, unfinished) = snapshots(directory)?;
     let length = db.metadata()?.len();
-    // The engine itself makes the file shorter, by whole segments that it no longer uses.
-    if mark.is_some_and(|mark| length < mark.length && length % SEGMENT != 0) {
-        return Err(damaged(format!("`db` ends at byte {length}, too early")));
+    Log { db, length, blobs: directory.join("blobs") }.check(snapshot, mark)?;
+    for path in unfinished {
+        fs::remove_file(path)?;
     }
-    let snapshot = newest_snapshot(directory)?;
-    let marked = mark.map_or(-1, |mark| mark.stable);
-    Log { db, length, blobs: directory.join("blobs") }.check(snapshot, marked)
+    Ok(())
 }
 
 /// Returns whether the engine will open the log as it is read here; if not, it refuses it.
@@ -81,13 +85,13 @@ fn is_as_configured(directory: &Path, used: bool) -> Result<bool, Finding> {
     if crc32fast::hash(content) != u32::from_le_bytes(*sum) {
         return Err(damaged("`conf` is damaged"));
     }
-    let segment_size = format!("segment_size: {SEGMENT}\n");
-    Ok(content.windows(segment_size.len()).any(|line| line == segment_size.as_bytes()))
+    Ok(content == format!("segment_size: {SEGMENT}\nuse_compression: false\nversion: 0.34\n").as_bytes())
 }
 
-/// Reads the snapshot that the engine would take.
-fn newest_snapshot(directory: &Path) -> Result<Snapshot, Finding> {
-    let mut newest: Option<PathBuf> = None;
+/// Reads the snapshot that the engine should take, and finds those that a crash left half written beside it:
+/// the engine would take such a one for the newest, and refuse it, and so the database, for ever.
+fn snapshots(directory: &Path) -> Result<(Snapshot, Vec<PathBuf>), Finding> {
+    let (mut newest, mut unfinished): (Option<PathBuf>, _) = (None, Vec::new());
     for file in fs::read_dir(directory)? {
         let path = file?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
@@ -95,17 +99,16 @@ fn newest_snapshot(directory: &Path) -> Result<Snapshot, Finding> {
             continue;
         }
         if name.ends_with(".generating") {
-            // A crash left it half written, beside the one before. The engine would take it for the newest,
-            // and refuse it, and so the database, for ever.
-            fs::remove_file(&path)?;
+            unfinished.push(path);
         } else if newest.as_ref().is_none_or(|newest| *newest < path) {
             newest = Some(path);
         }
     }
     // Without one the log is read from its beginning.
-    let Some(path) = newest else { return Ok(Snapshot::default()) };
+    let Some(path) = newest else { return Ok((Snapshot::default(), unfinished)) };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    Snapshot::read(&fs::read(&path)?).ok_or_else(|| damaged(format!("`{name}` is damaged")))
+    let snapshot = Snapshot::read(&fs::read(&path)?).ok_or_else(|| damaged(format!("`{name}` is damaged")))?;
+    Ok((snapshot, unfinished))
 }
 
 struct Log {
@@ -118,29 +121,55 @@ struct Log {
 type Segments = BTreeMap<i64, u64>;
 
 impl Log {
-    /// Looks for all that was on the disk: what is behind the snapshot up to the mark, or up to where the log
-    /// itself says that it was.
-    fn check(&mut self, snapshot: Snapshot, marked: i64) -> Result<(), Finding> {
+    /// Looks for all that was on the disk: what is behind the snapshot up to the mark.
+    fn check(&mut self, snapshot: Snapshot, mark: Option<Mark>) -> Result<(), Finding> {
         let next = snapshot.next.unwrap_or(0);
         let first = begin(next);
-        let (segments, claimed) = self.segments(first)?;
-        let stable = claimed.max(marked).max(next - 1);
+        let Headers { segments, claimed, cleared } = self.headers(first)?;
+        let stable = mark.map_or(claimed, |mark| mark.stable).max(next - 1);
         // The last ones are not used again before they are on the disk.
         let mut last = begin(claimed.max(first));
         while last <= stable {
-            if !segments.contains_key(&last) && last >= next {
+            if !segments.contains_key(&last) {
                 return Err(damaged("`db` lacks what was written last"));
             }
             last += SEGMENT as i64;
         }
-        let pages = self.walk(snapshot, &segments, stable)?;
+        for at in cleared {
+            let segment = self.segment(at)?;
+            let numbers = number(first)..=number(stable);
+            if segment.iter().any(|byte| *byte != 0) && holds_message(&segment, |number| numbers.contains(&number)) {
+                return Err(damaged(format!("`db` is damaged at byte {at}")));
+            }
+        }
+        let (pages, end) = self.walk(snapshot, &segments, stable)?;
+        self.check_length(mark, end)?;
         self.check_pages(&pages)
     }
 
-    /// Reads the headers: which segments the recovery will read, and up to where they say that all was on
-    /// the disk, or -1.
-    fn segments(&mut self, first: i64) -> Result<(Segments, i64), Finding> {
-        let (mut segments, mut claimed) = (Segments::new(), -1);
+    /// Looks whether the file is as long as it was. The engine itself makes it shorter, by whole segments, and
+    /// longer again by parts of one; but not both within one segment of the log.
+    fn check_length(&self, mark: Option<Mark>, end: i64) -> Result<(), Finding> {
+        match mark {
+            Some(Mark { stable, length })
+                if self.length < length && !self.length.is_multiple_of(SEGMENT) && end - stable <= SEGMENT as i64 =>
+            {
+                Err(damaged(format!("`db` ends at byte {}, too early", self.length)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn segment(&mut self, at: u64) -> io::Result<Vec<u8>> {
+        let mut segment = Vec::new();
+        self.db.seek(SeekFrom::Start(at))?;
+        Read::by_ref(&mut self.db).take(SEGMENT).read_to_end(&mut segment)?;
+        Ok(segment)
+    }
+
+    /// Reads the headers of all segments.
+    fn headers(&mut self, first: i64) -> Result<Headers, Finding> {
+        let mut headers = Headers { segments: Segments::new(), claimed: -1, cleared: Vec::new() };
         let mut at = 0;
         while at + SEGMENT_HEADER as u64 <= self.length {
             let mut header = [0; SEGMENT_HEADER];
@@ -148,43 +177,46 @@ impl Log {
             self.db.read_exact(&mut header)?;
             match Header::read(&header) {
                 Header::Written { lsn, stable } if lsn >= first => {
-                    if segments.insert(lsn, at).is_some() {
+                    if headers.segments.insert(lsn, at).is_some() {
                         return Err(damaged(format!("`db` is damaged at byte {at}: this is there twice")));
                     }
-                    claimed = claimed.max(stable);
+                    headers.claimed = headers.claimed.max(stable);
                 }
-                Header::Written { .. } | Header::Empty => {}
+                Header::Written { .. } => {}
+                Header::Empty => headers.cleared.push(at),
                 Header::Damaged => return Err(damaged(format!("`db` is damaged at byte {at}"))),
             }
             at += SEGMENT;
         }
-        Ok((segments, claimed))
+        Ok(headers)
     }
 
-    /// Follows the pages through the log, of which all must be whole up to this place.
+    /// Follows the pages through the log, of which all must be whole up to this place, and returns where they
+    /// are and where the log ends.
     fn walk(
         &mut self,
         snapshot: Snapshot,
         segments: &Segments,
         stable: i64,
-    ) -> Result<HashMap<u64, Vec<Piece>>, Finding> {
+    ) -> Result<(HashMap<u64, Vec<Piece>>, i64), Finding> {
+        let mut end = snapshot.next.unwrap_or(0);
         let mut pages: HashMap<_, _> = (0..).zip(snapshot.pages).collect();
-        let mut segment = Vec::new();
         for (&begins, &base) in segments {
-            self.db.seek(SeekFrom::Start(base))?;
-            segment.clear();
-            Read::by_ref(&mut self.db).take(SEGMENT).read_to_end(&mut segment)?;
-            let number = begins.cast_unsigned() / SEGMENT;
+            let segment = self.segment(base)?;
+            let own = number(begins);
             let mut at = SEGMENT_HEADER;
             while log::may_begin(at) {
                 let rest = segment.get(at..).unwrap_or_default();
                 let on_the_disk = begins + at as i64 <= stable;
                 let place = base + at as u64;
-                let Some((message, _, length)) = log::message(rest).filter(|(_, of, _)| *of == number) else {
+                let Some((message, _, length)) = log::message(rest).filter(|(_, of, _)| *of == own) else {
                     if !on_the_disk {
-                        return Ok(pages);
+                        return Ok((pages, end));
                     }
-                    if is_used_again(rest, number.max(stable.cast_unsigned() / SEGMENT)) {
+                    // It was being used again when all ended, and its second half was written before its
+                    // header. The engine does so only with one of which nothing is needed.
+                    let latest = own.max(number(stable));
+                    if holds_message(rest, |number| number > latest) {
                         break;
                     }
                     return Err(damaged(format!("`db` is damaged at byte {place}")));
@@ -197,9 +229,10 @@ impl Log {
                         Blob::Missing if on_the_disk => {}
                         Blob::Missing => continue,
                         Blob::Damaged if on_the_disk => return Err(damaged(format!("`blobs/{blob}` is damaged"))),
-                        Blob::Damaged => return Ok(pages),
+                        Blob::Damaged => return Ok((pages, end)),
                     }
                 }
+                end = end.max(begins + at as i64);
                 match message {
                     Message::Nothing => {}
                     Message::Cap => break,
@@ -213,7 +246,7 @@ impl Log {
                 }
             }
         }
-        Ok(pages)
+        Ok((pages, end))
     }
 
     /// Looks whether the pages are where they should be.
@@ -241,6 +274,15 @@ impl Log {
     }
 }
 
+struct Headers {
+    /// Those that the recovery will read.
+    segments: Segments,
+    /// Up to where they say that all was on the disk, or -1.
+    claimed: i64,
+    /// Those that are said to hold nothing.
+    cleared: Vec<u64>,
+}
+
 enum Blob {
     Whole,
     Damaged,
@@ -252,8 +294,12 @@ fn begin(lsn: i64) -> i64 {
     lsn - lsn % SEGMENT as i64
 }
 
-/// Returns whether a segment was being used again when all ended: its second half was written before its
-/// header. The engine does so only with one of which nothing is needed.
-fn is_used_again(rest: &[u8], latest: u64) -> bool {
-    (0..rest.len()).any(|at| log::message(&rest[at..]).is_some_and(|(_, number, _)| number > latest))
+/// Returns the number of the segment of this place.
+fn number(lsn: i64) -> u64 {
+    lsn.max(0).cast_unsigned() / SEGMENT
+}
+
+/// Returns whether a whole message of such a segment is anywhere in these bytes.
+fn holds_message(bytes: &[u8], of: impl Fn(u64) -> bool) -> bool {
+    (0..bytes.len()).any(|at| log::message(&bytes[at..]).is_some_and(|(_, number, _)| of(number)))
 }

@@ -195,6 +195,7 @@ impl Files {
         let files = Self { log, blobs, synced: Mutex::new(Synced { mark, up_to: 0, changed: None }) };
         // What the last mark said is no longer of interest; it may be of a log that was cut off since.
         files.sync(stable)?;
+        files.synced.lock().unwrap_or_else(PoisonError::into_inner).mark.sync()?;
         Ok(files)
     }
 

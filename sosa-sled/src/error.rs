@@ -32,7 +32,7 @@ pub(crate) fn found(path: &Path, finding: Finding) -> Error {
         Finding::Damaged(what) => {
             let why = format!(
                 "{what}: it holds not all that was on the disk. Nothing was written. Restore it from a copy; or open \
-                 it with `sled::open`, which drops what it cannot read, and pass it to `sosa_sled::new`"
+                 it with `sled::open`, which drops what it cannot read, pass it to `sosa_sled::new`, and load something"
             );
             unopened(path, ErrorKind::Other, &why)
         }

@@ -1,7 +1,7 @@
 //! The mark: how far a database had come when it was last brought to the disk.
 //!
-//! It is a file of ours beside the engine's, written after each sync and not synced itself, so that it may say
-//! less than what is there, and never more. What it names and is not there was lost.
+//! It is a file of ours beside the engine's, written after each sync and not synced itself, so that its place in
+//! the log may be behind what is there, and never before it. What it names and is not there was lost.
 
 use std::fs::{self, File};
 use std::io::{self, Seek, Write};
@@ -29,6 +29,11 @@ impl MarkFile {
         File::options().create(true).truncate(false).write(true).open(directory.join(NAME)).map(Self)
     }
 
+    /// Brings it to the disk.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
     pub(crate) fn write(&mut self, mark: Mark) -> io::Result<()> {
         // In one piece, which no page of the system's divides.
         self.0.rewind()?;
@@ -41,8 +46,8 @@ impl Mark {
     /// damaged.
     pub(crate) fn read(directory: &Path) -> io::Result<Option<Self>> {
         match fs::read(directory.join(NAME)) {
-            // A machine that stopped as the file was new leaves it empty.
-            Ok(bytes) if bytes.is_empty() => Ok(None),
+            // A machine that stopped as the file was new leaves it empty, or without its content.
+            Ok(bytes) if bytes.iter().all(|byte| *byte == 0) => Ok(None),
             Ok(bytes) => match Self::from_bytes(&bytes) {
                 Some(mark) => Ok(Some(mark)),
                 None => Err(io::Error::new(io::ErrorKind::InvalidData, format!("`{NAME}` is damaged"))),

@@ -122,8 +122,8 @@ impl Table {
                 return Ok(Some(Found { bytes, deadline }));
             };
             let touched = Record { deadline: touch, ..record }.to_bytes();
-            self.note(touch);
             if swap(tree, key, Some(&bytes), Some(touched))? {
+                self.note(touch);
                 return Ok(Some(Found { bytes, deadline: touch }));
             }
         }
@@ -141,18 +141,15 @@ impl Table {
     ) -> Result<(Revision, Option<usize>)> {
         let tree = self.tree(database)?;
         let revision = fastrand::u64(..);
-        let write = |deadline: Deadline| {
-            self.note(deadline);
-            Record { deadline, revision, value }.to_bytes()
-        };
+        let write = |deadline: Deadline| Record { deadline, revision, value }.to_bytes();
         let unconditional = options.condition == Condition::Always;
-        let created = loop {
+        let (created, deadline) = loop {
             let now = clock.now_millis();
             match options.expiry.deadline(now).filter(|deadline| unconditional && !deadline.is_past(now)) {
                 // Whatever is there.
                 Some(deadline) => {
                     let old = tree.insert(key, write(deadline));
-                    break old.map_err(|error| error::engine(error, Outcome::Unknown))?.is_none();
+                    break (old.map_err(|error| error::engine(error, Outcome::Unknown))?.is_none(), deadline);
                 }
                 None => {
                     let old = tree.get(key).map_err(|error| error::engine(error, Outcome::NotApplied))?;
@@ -162,11 +159,12 @@ impl Table {
                     let new = (!deadline.is_past(now)).then(|| write(deadline));
                     let created = old.is_none() && new.is_some();
                     if swap(tree, key, old.as_deref(), new)? {
-                        break created;
+                        break (created, deadline);
                     }
                 }
             }
         };
+        self.note(deadline);
         Ok((revision.into(), if created { self.count(key) } else { None }))
     }
 
@@ -224,7 +222,7 @@ impl Table {
         Ok(stretch)
     }
 
-    /// Takes note of a deadline before it is written.
+    /// Takes note of a deadline when it is written: then a sweep that begins later meets it.
     fn note(&self, deadline: Deadline) {
         if deadline != Deadline::NEVER && !self.deadlines.load(Ordering::Relaxed) {
             self.deadlines.store(true, Ordering::Relaxed);

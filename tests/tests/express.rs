@@ -317,6 +317,8 @@ async fn what_is_no_session_is_an_error_and_stays_as_it_is() {
     let bad = begin(&site.express, r#"{"user":"eve"}"#).await;
     for record in [
         "no JSON",
+        "",
+        "null",
         "5",
         "[]",
         "{}",
@@ -427,6 +429,7 @@ async fn no_write_of_ours_brings_back_what_either_side_ended() {
         assert_eq!(site.record(&cookie), None, "brought back");
     }
     println!("100 ends: {saved} writes before or after, {met} met the end, brought back: 0");
+    assert!(met > 0, "no write met an end");
 }
 
 #[tokio::test]

@@ -95,6 +95,9 @@ async fn written(path: &Path) -> ([Files; 2], Entries) {
 /// The unit in which the log grows and shrinks.
 const SEGMENT: usize = 512 * 1024;
 
+/// The least that a drive loses.
+const SECTOR: usize = 512;
+
 /// What was seen of a damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Seen {
@@ -162,7 +165,7 @@ async fn damage_is_refused_or_reported_and_loses_nothing_silently() {
         let db = origin.join("db");
         let name = if random.bool() { db } else { names[random.usize(..names.len())].clone() };
         let file = damaged.get_mut(&name).expect("there");
-        let how = match random.u8(..5) {
+        let how = match random.u8(..6) {
             0 => {
                 file.truncate(random.usize(..=file.len()));
                 "cut off"
@@ -177,6 +180,19 @@ async fn damage_is_refused_or_reported_and_loses_nothing_silently() {
                 "removed"
             }
             _ if file.is_empty() => continue,
+            // As a drive loses it.
+            3 => {
+                let sector = random.usize(..file.len()) / SECTOR * SECTOR;
+                let end = file.len().min(sector + SECTOR);
+                file[sector..end].fill(0);
+                "one sector zeroed"
+            }
+            // The header of a segment is in it.
+            4 if file.len() > SEGMENT => {
+                let segment = random.usize(..file.len() / SEGMENT) * SEGMENT;
+                file[segment..segment + SECTOR].fill(0);
+                "the header of a segment zeroed"
+            }
             _ => {
                 let bit = random.usize(..file.len() * 8);
                 file[bit / 8] ^= 1 << (bit % 8);
@@ -191,6 +207,8 @@ async fn damage_is_refused_or_reported_and_loses_nothing_silently() {
         *counts.entry((kind, how, seen)).or_default() += 1;
         fs::remove_dir_all(&path).expect("removed");
     }
+    let noticed: usize = counts.iter().filter(|((.., seen), _)| *seen != Seen::Harmless).map(|(_, count)| count).sum();
+    assert!(noticed > rounds / 10, "hardly any damage was noticed");
     for ((file, how, seen), count) in &counts {
         println!("{file} {how}: {seen:?} {count} times");
     }

@@ -81,6 +81,9 @@ fn bare() -> Router {
 
 fn sosa(options: SessionOptions) -> Router {
     use sosa_session::{Result, Session};
+    async fn untouched(_session: Session) -> String {
+        views().to_string()
+    }
     async fn read(session: Session) -> Result<String> {
         Ok(session.get::<u32>("views").await?.unwrap_or_default().to_string())
     }
@@ -97,7 +100,7 @@ fn sosa(options: SessionOptions) -> Router {
     }
     let options = options.cookie(CookieOptions::new().secure(Secure::Never));
     Router::new()
-        .route("/untouched", get(|| async { views().to_string() }))
+        .route("/untouched", get(untouched))
         .route("/read", get(read))
         .route("/write", get(write))
         .route("/fill", get(fill))
@@ -106,6 +109,9 @@ fn sosa(options: SessionOptions) -> Router {
 
 fn tower_sessions() -> Router {
     use tower_sessions::Session;
+    async fn untouched(_session: Session) -> String {
+        views().to_string()
+    }
     async fn read(session: Session) -> String {
         session.get::<u32>("views").await.expect("read").unwrap_or_default().to_string()
     }
@@ -121,7 +127,7 @@ fn tower_sessions() -> Router {
     }
     let expiry = Expiry::OnInactivity(time::Duration::days(1));
     Router::new()
-        .route("/untouched", get(|| async { views().to_string() }))
+        .route("/untouched", get(untouched))
         .route("/read", get(read))
         .route("/write", get(write))
         .route("/fill", get(fill))
@@ -130,6 +136,9 @@ fn tower_sessions() -> Router {
 
 fn axum_session(runtime: &Runtime) -> Router {
     type Session = axum_session::Session<SessionNullPool>;
+    async fn untouched(_session: Session) -> String {
+        views().to_string()
+    }
     async fn read(session: Session) -> String {
         session.get::<u32>("views").unwrap_or_default().to_string()
     }
@@ -145,7 +154,7 @@ fn axum_session(runtime: &Runtime) -> Router {
     }
     let store = runtime.block_on(SessionStore::<SessionNullPool>::new(None, SessionConfig::default()));
     Router::new()
-        .route("/untouched", get(|| async { views().to_string() }))
+        .route("/untouched", get(untouched))
         .route("/read", get(read))
         .route("/write", get(write))
         .route("/fill", get(fill))
