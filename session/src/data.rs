@@ -1,8 +1,8 @@
 //! The stored record of a session.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::io::Write;
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
 use std::iter;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -252,7 +252,8 @@ impl SessionData {
     }
 
     fn own_text(&self, rev: u64, created: u64) -> String {
-        let mut text = format!(r#"{{"v":{VERSION},"rev":{rev},"created":{created}"#);
+        let mut text = String::with_capacity(64);
+        write!(text, r#"{{"v":{VERSION},"rev":{rev},"created":{created}"#).expect("text takes any text");
         let known = |key: &[u8]| [&b"v"[..], b"rev", b"created"].contains(&key);
         let own = self.own().filter(|_| self.format() == Own::Sosa);
         for (key, value) in own.into_iter().flat_map(members_of).filter(|(key, _)| !known(key)) {
@@ -297,8 +298,8 @@ pub(crate) fn decode<V: DeserializeOwned>(key: &str, value: &[u8]) -> Result<V> 
 }
 
 /// Encodes one value.
-pub(crate) fn encode<V: Serialize>(key: &str, value: &V) -> Result<Box<[u8]>> {
-    serde_json::to_vec(value).map(Vec::into_boxed_slice).map_err(|error| {
+pub(crate) fn encode<V: Serialize>(key: &str, value: &V) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| {
         Error::new(ErrorKind::Encode, format!("the value for `{key}` has no JSON form"))
             .with_source(sosa::json_error(sosa::ErrorKind::Encode, &error))
     })

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::json;
 
 /// Computes the new JSON text of a value from the old one.
-pub(crate) type Step = Arc<dyn Fn(Option<&[u8]>) -> Result<Box<[u8]>> + Send + Sync>;
+pub(crate) type Step = Arc<dyn Fn(Option<&[u8]>) -> Result<Vec<u8>> + Send + Sync>;
 
 /// Among so many keys one is found sooner by looking at each than by hashing.
 const FEW: usize = 8;
@@ -26,12 +26,12 @@ pub(crate) struct Edits {
 }
 
 enum Change {
-    Set(Box<[u8]>),
+    Set(Vec<u8>),
     Remove,
     /// Steps from whatever the record holds, and what they gave for the record that was read.
     Update {
         steps: Vec<Step>,
-        value: Box<[u8]>,
+        value: Vec<u8>,
     },
 }
 
@@ -45,7 +45,7 @@ impl Change {
 }
 
 impl Edits {
-    pub(crate) fn insert(&mut self, key: &str, value: Box<[u8]>) {
+    pub(crate) fn insert(&mut self, key: &str, value: Vec<u8>) {
         self.changes.insert(key.into(), Change::Set(value));
     }
 
@@ -54,7 +54,7 @@ impl Edits {
     }
 
     /// Sets a value that a step has made of the one that this request sees.
-    pub(crate) fn update(&mut self, key: &str, new: Box<[u8]>, step: Step) {
+    pub(crate) fn update(&mut self, key: &str, new: Vec<u8>, step: Step) {
         match self.changes.get_mut(key) {
             Some(Change::Update { steps, value }) => {
                 steps.push(step);
@@ -88,6 +88,12 @@ impl Edits {
 
     /// Returns whether a record with these edits tells what it tells without them.
     pub(crate) fn change_nothing(&self, base: &SessionData) -> bool {
+        if !self.cleared && self.changes.len() <= FEW {
+            return self.changes.iter().all(|(key, change)| match (base.raw(key), change.value()) {
+                (Some(old), Some(new)) => json::same_value(old, new),
+                (old, new) => old.is_none() && new.is_none(),
+            });
+        }
         let mut met = vec![false; self.changes.len()];
         let unchanged = base.members().all(|(key, value)| match self.find(key) {
             Some((index, change)) => {
@@ -175,7 +181,7 @@ mod tests {
         ]
     }
 
-    fn json(n: u64) -> Box<[u8]> {
+    fn json(n: u64) -> Vec<u8> {
         n.to_string().into_bytes().into()
     }
 

@@ -81,16 +81,15 @@ pub(crate) struct State {
 
 impl Session {
     /// Opens the session of the first of these ids that is a session's.
-    pub(crate) fn new(sessions: Sessions, mut ids: Vec<SessionId>, scheme: Scheme) -> Self {
-        ids.reverse();
-        let id = ids.pop();
+    pub(crate) fn new(sessions: Sessions, id: Option<SessionId>, mut others: Vec<SessionId>, scheme: Scheme) -> Self {
+        others.reverse();
         let touch_due = id.is_some() && sessions.touches_each_request();
         let state = State {
             format: sessions.options().format,
             scheme,
             origin: if id.is_some() { Origin::Unloaded } else { Origin::None },
             id,
-            candidates: ids,
+            candidates: others,
             next: None,
             record: None,
             blank: None,
@@ -477,7 +476,6 @@ impl Session {
     }
 
     /// Does as [`close`](Self::close) where nothing has to be waited for; otherwise nothing.
-    #[cfg(feature = "tower")]
     pub(crate) fn close_at_once(&self) -> Option<Option<SetCookie>> {
         let Inner { sessions, state } = &*self.0;
         let mut state = state.try_lock().ok()?;
@@ -494,6 +492,9 @@ impl Session {
 
     /// Saves what is left to save, and says what the response's cookie does.
     pub(crate) async fn close(&self) -> Result<Option<SetCookie>> {
+        if let Some(cookie) = self.close_at_once() {
+            return Ok(cookie);
+        }
         let Inner { sessions, state } = &*self.0;
         let mut state = state.lock().await;
         if state.closed {

@@ -123,21 +123,26 @@ impl Sessions {
         let SessionOptions { cookie, proxy, format, .. } = self.options();
         let believed = proxy.trusts(head.peer);
         let mut forwarded = None;
-        let mut ids = Vec::new();
+        let (mut first, mut others) = (None, Vec::new());
         // With Express the first cookie counts, whatever is in it.
         let mut left = if *format == Format::Express { 1 } else { usize::MAX };
         for (name, value) in head.headers {
             if name.eq_ignore_ascii_case("cookie") {
-                let room = MAX_IDS - ids.len();
                 let ours = values(value, cookie.effective_name()).take(left).inspect(|_| left -= 1);
-                ids.extend(ours.filter_map(|value| self.read_id(value)).take(room));
+                for id in ours.filter_map(|value| self.read_id(value)) {
+                    match &first {
+                        None => first = Some(id),
+                        Some(_) if others.len() + 1 < MAX_IDS => others.push(id),
+                        Some(_) => break,
+                    }
+                }
             } else if believed && forwarded.is_none() && name.eq_ignore_ascii_case("x-forwarded-proto") {
                 forwarded = Some(forwarded_scheme(value));
             }
         }
         let stated = [forwarded.unwrap_or_default(), head.scheme, self.options().scheme];
         let scheme = stated.into_iter().find(|scheme| *scheme != Scheme::Unknown).unwrap_or_default();
-        Session::new(self.clone(), ids, scheme)
+        Session::new(self.clone(), first, others, scheme)
     }
 
     /// Reads a cookie's value. What no server of ours gave out is `None`, so that it costs no call of the store.
