@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use memchr::memchr_iter;
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where the cookie goes, and under which name.
@@ -353,7 +355,9 @@ impl fmt::Debug for SetCookie {
 /// however broken, hides ours. Space around name and value is dropped, and one pair of double quotes
 /// around a value.
 pub(crate) fn values<'a>(header: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    header.split(|byte| *byte == b';').filter_map(|pair| {
+    let ends = memchr_iter(b';', header).chain([header.len()]);
+    let pairs = ends.scan(0, |from, end| Some(&header[std::mem::replace(from, end + 1)..end]));
+    pairs.filter_map(|pair| {
         let after = pair.trim_ascii_start().strip_prefix(name.as_bytes())?;
         let value = after.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
         let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));

@@ -182,7 +182,7 @@ mod tests {
     }
 
     fn json(n: u64) -> Vec<u8> {
-        n.to_string().into_bytes().into()
+        n.to_string().into_bytes()
     }
 
     fn number(text: &[u8]) -> u64 {
