@@ -45,7 +45,8 @@ struct Contender {
 fn contents() -> serde_json::Map<String, serde_json::Value> {
     let item = |sku, title, quantity, price| serde_json::json!({"sku": sku, "title": title, "quantity": quantity, "price": price});
     let contents = serde_json::json!({
-        "user": {"id": 184_467, "name": "Ada Lovelace", "email": "ada@example.test", "roles": ["customer", "editor"]},
+        "user": {"id": 184_467, "name": "Ada Lovelace", "email": "ada@example.test", "roles": ["customer", "editor"],
+            "address": {"street": "12 St James's Square", "city": "London", "postcode": "SW1Y 4LB", "country": "GB"}},
         "cart": [
             item("A-1001", "Notebook, squared, 96 pages", 2, 4.5),
             item("B-2040", "Fountain pen, fine nib", 1, 32.0),
@@ -55,8 +56,11 @@ fn contents() -> serde_json::Map<String, serde_json::Value> {
         "theme": "dark",
         "locale": "en-GB",
         "seen": ["A-1001", "A-1002", "B-2040", "B-2041", "C-0007", "C-0019", "D-3301", "E-4410"],
-        "return_to": "/products/stationery?sort=price&page=3",
-        "flash": [{"level": "info", "text": "Your cart was saved, and waits for you for thirty days."}],
+        "return_to": "/products/stationery/pens-and-ink?sort=price&direction=down&page=3",
+        "flash": [
+            {"level": "info", "text": "Your cart was saved, and waits for you for thirty days."},
+            {"level": "warning", "text": "The price of one of the things in it has changed since you put it there."},
+        ],
         "logged_in_at": "2026-11-24T09:15:02.113Z",
         "views": 12,
     });
