@@ -115,8 +115,12 @@ impl SessionOptions {
     ///
     /// Of two writers on this side no update is lost, and none brings back a session that either side ended.
     /// Express takes no such care: a request of its own that was under way overwrites what others saved
-    /// meanwhile, and brings back what they destroyed. The one deliberate difference is that nothing is saved
-    /// where the cookie may not be sent, a `secure` one over plain http.
+    /// meanwhile, and brings back what they destroyed. Deliberately otherwise than there:
+    ///
+    /// - nothing is saved where the cookie may not be sent, a `secure` one over plain http;
+    /// - `rolling` sends no cookie of a session that ended while its request was under way;
+    /// - [`Session::set_max_age`](crate::Session::set_max_age) is saved though nothing else changed;
+    /// - a record that is empty or `null` is an error too, and an id of more than 1,024 bytes opens no session.
     pub fn express(
         collection: impl Collection<SessionData> + 'static,
         secrets: impl IntoIterator<Item = impl Into<SigningKey>>,

@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -87,13 +88,16 @@ async fn the_transcript_is_what_a_reader_sees() {
     }
     let log = GUIDE.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the log");
     let path = proxy.directory.path().join("access.log");
-    let logged = loop {
-        // It is written after the answer.
-        let logged = std::fs::read_to_string(&path).expect("a log");
-        if logged.lines().count() >= log.lines().count() {
-            break logged;
+    let logged = async {
+        loop {
+            // It is written after the answer.
+            let logged = std::fs::read_to_string(&path).expect("a log");
+            if logged.lines().count() >= log.lines().count() {
+                return logged;
+            }
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
     };
+    let logged = tokio::time::timeout(Duration::from_secs(10), logged).await.expect("each request is logged");
     assert_eq!(logged, log);
 }
