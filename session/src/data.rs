@@ -78,16 +78,44 @@ pub(crate) struct Meta {
     /// Whose it is, and where the text of its own member lies.
     format: Own,
     own: (u32, u32),
+    /// Where in that the count of the saves lies.
+    rev_at: (u32, u32),
     /// How many other members stand before it.
     before: u32,
+    /// Some key of a member is written with an escape.
+    escapes: bool,
+}
+
+/// What the own member of a record that is written will be.
+#[derive(Clone, Copy)]
+pub(crate) enum NewOwn<'a> {
+    /// None: nothing was saved yet.
+    None,
+    Sosa {
+        rev: u64,
+        created: u64,
+    },
+    Express(&'a [u8]),
+}
+
+/// A stretch of a record's text, and what will stand in its place.
+pub(crate) struct Cut<'a> {
+    at: (u32, u32),
+    text: &'a [u8],
 }
 
 // The layout: the header, 16 bytes for each member's span, the text.
-const COUNT_AT: usize = 32;
-const FORMAT_AT: usize = 36;
-const BEFORE_AT: usize = 40;
-const SPANS_AT: usize = 44;
+const OWN_AT: usize = 24;
+const REV_AT: usize = 32;
+const COUNT_AT: usize = 40;
+const FORMAT_AT: usize = 44;
+const BEFORE_AT: usize = 48;
+const ESCAPES_AT: usize = 52;
+const SPANS_AT: usize = 56;
 const SPAN_LEN: usize = 16;
+
+/// What stands before the count of the saves in an own member that this crate writes.
+const BEFORE_REV: &str = r#"{"v":1,"rev":"#;
 
 impl SessionData {
     /// Returns the value of a key, `None` if there is none.
@@ -149,8 +177,10 @@ impl SessionData {
             created: self.number(8),
             ended: self.number(16),
             format: self.format(),
-            own: (self.short(24), self.short(28)),
+            own: self.pair(OWN_AT),
+            rev_at: self.pair(REV_AT),
             before: self.short(BEFORE_AT),
+            escapes: self.has_escapes(),
         }
     }
 
@@ -160,6 +190,10 @@ impl SessionData {
             2 => Own::Express,
             _ => Own::None,
         }
+    }
+
+    fn has_escapes(&self) -> bool {
+        self.short(ESCAPES_AT) > 0
     }
 
     /// Returns the own member of a record of Express.
@@ -184,8 +218,20 @@ impl SessionData {
     /// Returns the text of a value.
     pub(crate) fn raw(&self, key: &str) -> Option<&[u8]> {
         // From the end: of two members with one key the last counts, as in JavaScript.
-        let index = (0..self.len()).rev().find(|index| is_key(self.cut(self.span(*index).key), key))?;
+        let index = (0..self.len()).rev().find(|index| self.has_key(*index, key))?;
         Some(self.cut(self.span(index).value))
+    }
+
+    fn has_key(&self, index: usize, key: &str) -> bool {
+        let raw = self.cut(self.span(index).key);
+        if self.has_escapes() { is_key(raw, key) } else { raw == key.as_bytes() }
+    }
+
+    /// Returns which value a key has, to be replaced by this one; `None` if there is not exactly one.
+    pub(crate) fn cut_value<'a>(&self, key: &str, text: &'a [u8]) -> Option<Cut<'a>> {
+        let mut found = (0..self.len()).filter(|index| self.has_key(*index, key));
+        let at = self.span(found.next()?).value;
+        found.next().is_none().then_some(Cut { at, text })
     }
 
     /// Returns the members as they are written, keys without quotes.
@@ -193,27 +239,62 @@ impl SessionData {
         (0..self.len()).map(|index| self.span(index)).map(|span| (self.cut(span.key), self.cut(span.value)))
     }
 
-    /// Writes a record with these members, whose own member says what `meta` says; unknown fields
-    /// of this record's own member stay.
-    pub(crate) fn rewrite(&self, rev: u64, created: u64, members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<Self> {
-        let own = self.own_text(rev, created);
-        write(Meta { rev, created, format: Own::Sosa, ..Meta::default() }, own.as_bytes(), members)
+    /// Writes a record with these members and this own member, in its old place; unknown fields of an own member
+    /// of ours stay.
+    pub(crate) fn rewrite(&self, own: NewOwn<'_>, members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<Self> {
+        match own {
+            NewOwn::None => write(Meta::default(), b"", members),
+            NewOwn::Sosa { rev, created } => {
+                let own = self.own_text(rev, created);
+                write(Meta { rev, created, format: Own::Sosa, ..Meta::default() }, own.as_bytes(), members)
+            }
+            NewOwn::Express(cookie) => {
+                let before = (self.meta().before as usize).min(members.len()) as u32;
+                write(Meta { format: Own::Express, before, ..Meta::default() }, cookie, members)
+            }
+        }
     }
 
-    /// Writes a record of Express, whose cookie stands behind so many of its members.
-    pub(crate) fn of_express(cookie: &[u8], before: usize, members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<Self> {
-        let before = before.min(members.len()) as u32;
-        write(Meta { format: Own::Express, before, ..Meta::default() }, cookie, members)
-    }
-
-    /// Writes this record of Express with another cookie, in the same place, and these members.
-    pub(crate) fn with_cookie(&self, cookie: &[u8], members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<Self> {
-        Self::of_express(cookie, self.meta().before as usize, members)
-    }
-
-    /// Writes what a handler sees of a session that was not saved yet.
-    pub(crate) fn unsaved(members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<Self> {
-        write(Meta::default(), b"", members)
+    /// Writes this record with other values and another own member, and copies what lies between, which is
+    /// sooner done than to write all members. `None` where the own member cannot be put in its place.
+    pub(crate) fn replace(&self, own: NewOwn<'_>, values: Vec<Cut<'_>>) -> Option<Self> {
+        let mut meta = self.meta();
+        let (digits, mut cuts);
+        cuts = values;
+        cuts.push(match own {
+            NewOwn::Sosa { rev, created } if meta.rev_at.1 > 0 && meta.created == created => {
+                meta.rev = rev;
+                digits = rev.to_string();
+                Cut { at: meta.rev_at, text: digits.as_bytes() }
+            }
+            NewOwn::Express(cookie) if meta.format == Own::Express => Cut { at: meta.own, text: cookie },
+            _ => return None,
+        });
+        cuts.sort_unstable_by_key(|cut| cut.at);
+        let moved = |place: u32| {
+            let before = cuts.iter().take_while(|cut| cut.at.1 <= place);
+            before.fold(place, |place, cut| place.wrapping_add(cut.text.len() as u32).wrapping_sub(cut.at.1 - cut.at.0))
+        };
+        let moved_pair = |(from, to)| (moved(from), moved(to));
+        (meta.own, meta.rev_at) = (moved_pair(meta.own), moved_pair(meta.rev_at));
+        let old = self.text();
+        let len = cuts.iter().fold(old.len(), |len, cut| len + cut.text.len() - (cut.at.1 - cut.at.0) as usize);
+        u32::try_from(len).ok()?;
+        let (data, text_at) = allocate(meta, self.len(), len);
+        Some(fill(data, |data| {
+            for index in 0..self.len() {
+                let Span { key, value } = self.span(index);
+                put_span(data, index, Span { key: moved_pair(key), value: moved_pair(value) });
+            }
+            let (mut text, mut from) = (&mut data[text_at..], 0);
+            let mut put = |bytes: &[u8]| text.write_all(bytes).expect("the length was counted");
+            for cut in &cuts {
+                put(&old[from..cut.at.0 as usize]);
+                put(cut.text);
+                from = cut.at.1 as usize;
+            }
+            put(&old[from..]);
+        }))
     }
 
     fn read(text: &[u8]) -> Result<Self> {
@@ -228,7 +309,11 @@ impl SessionData {
             (ours, Some(cookie)) if ours.is_none_or(|(own, _)| cookie.key < own.key) => {
                 Meta { format: Own::Express, own: cookie.value, ..Meta::default() }
             }
-            (Some((own, Some(meta))), _) => Meta { format: Own::Sosa, own: own.value, ..meta },
+            (Some((own, Some(meta))), _) => {
+                let rev_at = (meta.rev_at.0 + own.value.0, meta.rev_at.1 + own.value.0);
+                let rev_at = if meta.rev_at.1 > 0 { rev_at } else { (0, 0) };
+                Meta { format: Own::Sosa, own: own.value, rev_at, ..meta }
+            }
             (Some((_, None)), _) => return Err(invalid("its own member is malformed, or of a later version")),
             (None, _) => Meta::default(),
         };
@@ -237,6 +322,7 @@ impl SessionData {
             spans.retain(|span| !is_key(json::cut(text, span.key), meta.format.key()));
             meta.before = spans.partition_point(|span| span.key.0 < meta.own.0) as u32;
         }
+        meta.escapes = spans.iter().any(|span| has_escape(json::cut(text, span.key)));
         let (data, room) = allocate(meta, spans.len(), text.len());
         Ok(fill(data, |data| {
             for (index, span) in spans.into_iter().enumerate() {
@@ -253,7 +339,7 @@ impl SessionData {
 
     fn own_text(&self, rev: u64, created: u64) -> String {
         let mut text = String::with_capacity(64);
-        write!(text, r#"{{"v":{VERSION},"rev":{rev},"created":{created}"#).expect("text takes any text");
+        write!(text, r#"{BEFORE_REV}{rev},"created":{created}"#).expect("text takes any text");
         let known = |key: &[u8]| [&b"v"[..], b"rev", b"created"].contains(&key);
         let own = self.own().filter(|_| self.format() == Own::Sosa);
         for (key, value) in own.into_iter().flat_map(members_of).filter(|(key, _)| !known(key)) {
@@ -277,7 +363,11 @@ impl SessionData {
 
     fn span(&self, index: usize) -> Span {
         let at = SPANS_AT + index * SPAN_LEN;
-        Span { key: (self.short(at), self.short(at + 4)), value: (self.short(at + 8), self.short(at + 12)) }
+        Span { key: self.pair(at), value: self.pair(at + 8) }
+    }
+
+    fn pair(&self, at: usize) -> (u32, u32) {
+        (self.short(at), self.short(at + 4))
     }
 
     fn number(&self, at: usize) -> u64 {
@@ -311,7 +401,7 @@ fn text(bytes: &[u8]) -> &str {
 
 /// Returns whether the key written as `raw` is `key`.
 fn is_key(raw: &[u8], key: &str) -> bool {
-    if raw.contains(&b'\\') {
+    if has_escape(raw) {
         // An escape is longer than what it stands for.
         raw.len() > key.len() && json::unescape(raw).is_some_and(|unescaped| unescaped == key)
     } else {
@@ -319,20 +409,24 @@ fn is_key(raw: &[u8], key: &str) -> bool {
     }
 }
 
+fn has_escape(raw: &[u8]) -> bool {
+    raw.contains(&b'\\')
+}
+
 fn members_of(object: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let spans = json::members(object).unwrap_or_default();
     spans.into_iter().map(|span| (json::cut(object, span.key), json::cut(object, span.value)))
 }
 
+/// Reads an own member of ours; places in it count from its start.
 fn read_own(own: &[u8]) -> Option<Meta> {
-    json::members(own)?;
     let mut meta = Meta::default();
     let mut version = None;
-    for (key, value) in members_of(own) {
-        let number = || serde_json::from_slice::<u64>(value).ok();
-        match key {
+    for span in json::members(own)? {
+        let number = || serde_json::from_slice::<u64>(json::cut(own, span.value)).ok();
+        match json::cut(own, span.key) {
             b"v" => version = number(),
-            b"rev" => meta.rev = number()?,
+            b"rev" => (meta.rev, meta.rev_at) = (number()?, span.value),
             b"created" => meta.created = number()?,
             b"ended" => meta.ended = number()?,
             _ => {}
@@ -353,7 +447,8 @@ fn allocate(meta: Meta, members: usize, text_len: usize) -> (Arc<[u8]>, usize) {
         data[0..8].copy_from_slice(&meta.rev.to_le_bytes());
         data[8..16].copy_from_slice(&meta.created.to_le_bytes());
         data[16..24].copy_from_slice(&meta.ended.to_le_bytes());
-        put_shorts(data, 24, &[meta.own.0, meta.own.1, members as u32, meta.format as u32, meta.before]);
+        put_shorts(data, OWN_AT, &[meta.own.0, meta.own.1, meta.rev_at.0, meta.rev_at.1]);
+        put_shorts(data, COUNT_AT, &[members as u32, meta.format as u32, meta.before, meta.escapes.into()]);
     });
     (data.0, at)
 }
@@ -374,7 +469,7 @@ fn put_shorts(data: &mut [u8], at: usize, numbers: &[u32]) {
 }
 
 /// Writes a record: its own member in its place, if there is one, and the others.
-fn write(meta: Meta, own: &[u8], members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<SessionData> {
+fn write(mut meta: Meta, own: &[u8], members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<SessionData> {
     let own_member = (meta.format != Own::None).then(|| (meta.format.key().as_bytes(), own));
     let others = members.iter().map(|(key, value)| (&**key, *value));
     let before = meta.before as usize;
@@ -385,6 +480,7 @@ fn write(meta: Meta, own: &[u8], members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<S
     if u32::try_from(len).is_err() {
         return Err(Error::new(ErrorKind::Encode, "a session must be smaller than 4 GiB"));
     }
+    meta.escapes = members.iter().any(|(key, _)| has_escape(key));
     let (data, at) = allocate(meta, members.len(), len);
     Ok(fill(data, |data| {
         let (head, mut text) = data.split_at_mut(at);
@@ -398,7 +494,12 @@ fn write(meta: Meta, own: &[u8], members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<S
             let key = (from, put(key));
             let value = (put(b"\":"), put(value));
             if own_member.is_some() && place == before {
-                put_shorts(head, 24, &[value.0, value.1]);
+                put_shorts(head, OWN_AT, &[value.0, value.1]);
+                if meta.format == Own::Sosa {
+                    let from = value.0 + BEFORE_REV.len() as u32;
+                    let digits = own[BEFORE_REV.len()..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+                    put_shorts(head, REV_AT, &[from, from + digits as u32]);
+                }
             } else {
                 put_span(head, others, Span { key, value });
                 others += 1;
@@ -475,7 +576,8 @@ mod tests {
     #[test]
     fn golden_records() {
         let members = borrowed(&[("user", "\"zoë\""), ("n", "1e+21"), ("cut", r#""\ud83d""#)]);
-        let data = SessionData::default().rewrite(2, 1_700_000_000_000, &members).unwrap();
+        let data =
+            SessionData::default().rewrite(NewOwn::Sosa { rev: 2, created: 1_700_000_000_000 }, &members).unwrap();
         assert_eq!(
             data.as_json(),
             r#"{"sosa":{"v":1,"rev":2,"created":1700000000000},"user":"zoë","n":1e+21,"cut":"\ud83d"}"#
@@ -488,10 +590,10 @@ mod tests {
         assert_eq!(read.get::<String>("cut").unwrap_err().kind(), ErrorKind::Decode);
         assert_eq!(read.get::<u8>("sosa").unwrap(), None);
 
-        let empty = SessionData::default().rewrite(1, 7, &[]).unwrap();
+        let empty = SessionData::default().rewrite(NewOwn::Sosa { rev: 1, created: 7 }, &[]).unwrap();
         assert_eq!(empty.as_json(), r#"{"sosa":{"v":1,"rev":1,"created":7}}"#);
-        assert_eq!(SessionData::unsaved(&members[..1]).unwrap().as_json(), r#"{"user":"zoë"}"#);
-        assert_eq!(SessionData::unsaved(&[]).unwrap(), SessionData::default());
+        assert_eq!(SessionData::empty().rewrite(NewOwn::None, &members[..1]).unwrap().as_json(), r#"{"user":"zoë"}"#);
+        assert_eq!(SessionData::empty().rewrite(NewOwn::None, &[]).unwrap(), SessionData::default());
     }
 
     #[test]
@@ -509,7 +611,7 @@ mod tests {
     fn unknown_fields_of_the_own_member_survive() {
         let data: SessionData = r#"{"a":1,"sosa":{"later":[1,{}],"v":1,"rev":3,"created":9}}"#.parse().unwrap();
         assert_eq!((data.rev(), data.keys().count()), (3, 1));
-        let next = data.rewrite(4, 9, &borrowed(&[("a", "2")])).unwrap();
+        let next = data.rewrite(NewOwn::Sosa { rev: 4, created: 9 }, &borrowed(&[("a", "2")])).unwrap();
         assert_eq!(next.as_json(), r#"{"sosa":{"v":1,"rev":4,"created":9,"later":[1,{}]},"a":2}"#);
     }
 
@@ -534,6 +636,15 @@ mod tests {
         assert_eq!(data.get::<u8>("twice").unwrap(), Some(2));
         assert_eq!(data.get::<u8>("a").unwrap_err().kind(), ErrorKind::Decode);
         assert_eq!(data.members().count(), 5);
+        assert!(data.cut_value("twice", b"3").is_none() && data.cut_value("b", b"3").is_none());
+        let own = NewOwn::Sosa { rev: 10, created: 1 };
+        let cuts = ["a", "a\\b"].map(|key| data.cut_value(key, b"[]").unwrap());
+        let replaced = data.replace(own, cuts.into()).unwrap();
+        let expected = text.replace("5e-324", "[]").replace(&deep, "[]").replace(r#""rev":1"#, r#""rev":10"#);
+        assert_eq!(replaced.as_json(), expected);
+        assert_eq!(replaced.0, expected.parse::<SessionData>().unwrap().0);
+        assert!(data.replace(NewOwn::Sosa { rev: 10, created: 2 }, Vec::new()).is_none());
+        assert!(data.replace(NewOwn::Express(b"{}"), Vec::new()).is_none());
         assert_eq!(data.keys().count(), 4);
     }
 
@@ -544,17 +655,17 @@ mod tests {
         assert_eq!(data.cookie(), Some(&br#"{"originalMaxAge":null}"#[..]));
         assert_eq!(data.keys().collect::<Vec<_>>(), ["sosa", "a"]);
         assert_eq!((data.created(), data.rev(), data.has_ended()), (None, 0, false));
-        let written = SessionData::of_express(b"{}", 0, &borrowed(&[("a", "1")])).unwrap();
+        let written = SessionData::empty().rewrite(NewOwn::Express(b"{}"), &borrowed(&[("a", "1")])).unwrap();
         assert_eq!(written.as_json(), r#"{"cookie":{},"a":1}"#);
         assert_eq!(written.as_json().parse::<SessionData>().unwrap().0, written.0);
         // JavaScript puts keys that look like indices before all others.
         let indexed: SessionData = r#"{"0":1,"7":2,"cookie":{},"a":3}"#.parse().unwrap();
         let members: Vec<_> = indexed.members().map(|(key, value)| (Cow::Borrowed(key), value)).collect();
-        let written = indexed.with_cookie(b"{\"path\":1}", &members).unwrap();
+        let written = indexed.rewrite(NewOwn::Express(b"{\"path\":1}"), &members).unwrap();
         assert_eq!(written.as_json(), r#"{"0":1,"7":2,"cookie":{"path":1},"a":3}"#);
         assert_eq!(written.cookie(), Some(&b"{\"path\":1}"[..]));
         assert_eq!(written.as_json().parse::<SessionData>().unwrap().0, written.0);
-        assert_eq!(indexed.with_cookie(b"{}", &members[..1]).unwrap().as_json(), r#"{"0":1,"cookie":{}}"#);
+        assert_eq!(indexed.rewrite(NewOwn::Express(b"{}"), &members[..1]).unwrap().as_json(), r#"{"0":1,"cookie":{}}"#);
         let versioned: SessionData = r#"{"cookie":{},"sosa":{"v":1,"rev":1,"created":9}}"#.parse().unwrap();
         assert_eq!((versioned.cookie(), versioned.keys().count()), (Some(&b"{}"[..]), 1));
         assert!(r#"{"sosa":{"v":2},"cookie":{}}"#.parse::<SessionData>().is_err());
@@ -575,6 +686,32 @@ mod tests {
 
     proptest! {
         #[test]
+        fn to_replace_values_is_to_write_all_members(
+            values in prop::collection::vec(("[a-c]{0,5}", prop::option::of("[a-c]{0,9}")), 0..8),
+            (old_rev, rev, created) in any::<(u64, u64, u64)>(),
+            cookies in prop::option::of(("[a-c]{1,9}", "[a-c]{1,9}")),
+        ) {
+            let keys: Vec<_> = values.iter().enumerate().map(|(n, (key, _))| format!("{key}{n}")).collect();
+            let text = |value: &str| format!("\"{value}\"");
+            let old: Vec<_> = values.iter().map(|(key, _)| text(key)).collect();
+            let new: Vec<_> = values.iter().map(|(key, new)| text(new.as_ref().unwrap_or(key))).collect();
+            let write = |base: &SessionData, own, values: &[String]| {
+                let members = keys.iter().zip(values).map(|(key, value)| (Cow::Borrowed(key.as_bytes()), value.as_bytes()));
+                base.rewrite(own, &members.collect::<Vec<_>>()).unwrap()
+            };
+            let (before, after) = match &cookies {
+                Some((before, after)) => (NewOwn::Express(before.as_bytes()), NewOwn::Express(after.as_bytes())),
+                None => (NewOwn::Sosa { rev: old_rev, created }, NewOwn::Sosa { rev, created }),
+            };
+            let base = write(SessionData::empty(), before, &old);
+            // From the end: their order is not that of the text.
+            let changed = values.iter().zip(&keys).zip(&new).rev().filter(|(((_, new), _), _)| new.is_some());
+            let cuts = changed.map(|((_, key), value)| base.cut_value(key, value.as_bytes())).collect::<Option<_>>();
+            let replaced = base.replace(after, cuts.unwrap()).unwrap();
+            prop_assert_eq!(&replaced.0, &write(&base, after, &new).0);
+        }
+
+        #[test]
         fn what_is_written_can_be_read(
             members in prop::collection::btree_map(any::<String>().prop_filter("its own key", |key| key != OWN_KEY), any::<String>(), 0..8),
             rev: u64,
@@ -586,7 +723,7 @@ mod tests {
                 .iter()
                 .map(|(key, value)| (Cow::Owned(json::escape(key).into_owned().into_bytes()), value.as_bytes()))
                 .collect();
-            let data = SessionData::default().rewrite(rev, created, &written).unwrap();
+            let data = SessionData::default().rewrite(NewOwn::Sosa { rev, created }, &written).unwrap();
             let read: SessionData = data.as_json().parse().unwrap();
             prop_assert_eq!(&read.0, &data.0);
             prop_assert_eq!((read.meta().rev, read.meta().created), (rev, created));

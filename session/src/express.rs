@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::cookie::{Attributes, CookieOptions, Lives, Priority, SameSite, Scheme, Secure, is_attribute, is_domain};
-use crate::data::SessionData;
+use crate::data::{NewOwn, SessionData};
 use crate::error::{Error, Result};
 use crate::json;
 
@@ -170,7 +170,7 @@ pub(crate) fn blank(options: &CookieOptions, max_age: Option<u64>, scheme: Schem
     let members: Vec<_> =
         members.into_iter().filter_map(|(key, value)| Some(format!("\"{key}\":{}", value?))).collect();
     let cookie = format!("{{{}}}", members.join(","));
-    SessionData::of_express(cookie.as_bytes(), 0, &[]).expect("a short text is a record")
+    SessionData::empty().rewrite(NewOwn::Express(cookie.as_bytes()), &[]).expect("a short text is a record")
 }
 
 /// Writes a record's cookie as it is saved now; all but what changes keeps its bytes. `change` is another

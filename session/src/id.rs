@@ -15,9 +15,16 @@ use crate::error::{Error, ErrorKind, Result};
 /// One that a program with Express has made may be any text.
 #[derive(Clone)]
 pub(crate) struct SessionId {
-    text: Box<str>,
+    text: Text,
     /// Computed when it is first asked for.
     handle: OnceLock<Handle>,
+}
+
+#[derive(Clone)]
+enum Text {
+    // Without an allocation, since each request with a session makes one.
+    Ours([u8; ID_LEN]),
+    Any(Box<str>),
 }
 
 const RANDOM_BYTES: usize = 24;
@@ -29,7 +36,9 @@ impl SessionId {
         let mut bytes = [0; RANDOM_BYTES];
         getrandom::fill(&mut bytes)
             .map_err(|error| Error::new(ErrorKind::Random, "the system's random source failed").with_source(error))?;
-        Ok(Self::from(&URL_SAFE_NO_PAD.encode(bytes)))
+        let mut text = [0; ID_LEN];
+        URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).expect("24 bytes are 32 characters of base64");
+        Ok(Self::new(Text::Ours(text)))
     }
 
     /// Reads what a cookie says. Whatever cannot be one of our ids is `None`, so that it costs no
@@ -37,29 +46,32 @@ impl SessionId {
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
         // Without a way out of the loop, so that it looks at many bytes at once.
         let is_ours = |byte: &u8| byte.is_ascii_alphanumeric() | (*byte == b'-') | (*byte == b'_');
-        let ours = value.len() == ID_LEN && value.iter().fold(true, |ours, byte| ours & is_ours(byte));
-        Some(Self::from(std::str::from_utf8(value).ok().filter(|_| ours)?))
+        let text: [u8; ID_LEN] = value.try_into().ok()?;
+        text.iter().fold(true, |ours, byte| ours & is_ours(byte)).then(|| Self::new(Text::Ours(text)))
     }
 
     /// Takes an id that a key has signed, as it is. What no collection takes is `None`.
     pub(crate) fn signed(id: &str) -> Option<Self> {
-        (1..=MAX_ID_LEN).contains(&id.len()).then(|| Self::from(id))
+        (1..=MAX_ID_LEN).contains(&id.len()).then(|| Self::new(Text::Any(id.into())))
     }
 
-    fn from(text: &str) -> Self {
-        Self { text: text.into(), handle: OnceLock::new() }
+    fn new(text: Text) -> Self {
+        Self { text, handle: OnceLock::new() }
     }
 
     /// Returns the secret itself, for the cookie alone.
     pub(crate) fn expose(&self) -> &str {
-        &self.text
+        match &self.text {
+            Text::Ours(text) => std::str::from_utf8(text).expect("base64 is ASCII"),
+            Text::Any(text) => text,
+        }
     }
 
     pub(crate) fn handle(&self) -> Handle {
         *self.handle.get_or_init(|| {
             let mut text = [0; HANDLE_LEN];
             URL_SAFE_NO_PAD
-                .encode_slice(Sha256::digest(self.text.as_bytes()), &mut text)
+                .encode_slice(Sha256::digest(self.expose()), &mut text)
                 .expect("32 bytes are 43 characters of base64");
             Handle(text)
         })

@@ -1,17 +1,18 @@
 //! The session of one request, as its handler sees it.
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sosa::{Outcome, Revision};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 use tracing::warn;
 
 use crate::cookie::{Scheme, SetCookie};
-use crate::data::{OWN_KEY, SessionData, decode, encode};
+use crate::data::{NewOwn, OWN_KEY, SessionData, decode, encode};
 use crate::edits::Edits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::express::{self, RecordCookie};
@@ -46,7 +47,23 @@ pub struct Session(Arc<Inner>);
 
 struct Inner {
     sessions: Sessions,
-    state: Mutex<State>,
+    slot: Mutex<Slot>,
+}
+
+/// What there is of a session: little until somebody asks for it, since many requests do not.
+enum Slot {
+    Unused(Unused),
+    Used(Box<State>),
+}
+
+/// What a request came with.
+#[derive(Default)]
+struct Unused {
+    /// The first id that may be a session's.
+    id: Option<SessionId>,
+    others: Vec<SessionId>,
+    scheme: Scheme,
+    closed: bool,
 }
 
 /// What is known of the session, and what the request did to it so far.
@@ -81,28 +98,9 @@ pub(crate) struct State {
 
 impl Session {
     /// Opens the session of the first of these ids that is a session's.
-    pub(crate) fn new(sessions: Sessions, id: Option<SessionId>, mut others: Vec<SessionId>, scheme: Scheme) -> Self {
-        others.reverse();
-        let touch_due = id.is_some() && sessions.touches_each_request();
-        let state = State {
-            format: sessions.options().format,
-            scheme,
-            origin: if id.is_some() { Origin::Unloaded } else { Origin::None },
-            id,
-            candidates: others,
-            next: None,
-            record: None,
-            blank: None,
-            edits: Edits::default(),
-            max_age: None,
-            id_change: IdChange::Keep,
-            touch_due,
-            cookie: Cookie::Keep,
-            closed: false,
-            uncertain: false,
-            asked: false,
-        };
-        Self(Arc::new(Inner { sessions, state: Mutex::new(state) }))
+    pub(crate) fn new(sessions: Sessions, id: Option<SessionId>, others: Vec<SessionId>, scheme: Scheme) -> Self {
+        let slot = Slot::Unused(Unused { id, others, scheme, closed: false });
+        Self(Arc::new(Inner { sessions, slot: Mutex::new(slot) }))
     }
 
     /// Returns the value of a key, `None` if there is none.
@@ -249,12 +247,15 @@ impl Session {
         if state.edits.is_empty() && state.max_age.is_none() {
             return Ok(base.clone());
         }
-        match (state.format, base.meta().created) {
-            (Format::Express, _) if state.max_age.is_some() => state.edited_for_express(self.0.sessions.now()),
-            (Format::Express, _) => base.with_cookie(base.cookie().unwrap_or_default(), &state.edits.members(base)),
-            (Format::Sosa, 0) => SessionData::unsaved(&state.edits.members(base)),
-            (Format::Sosa, created) => base.rewrite(base.rev(), created, &state.edits.members(base)),
-        }
+        let own = match (state.format, base.meta().created) {
+            (Format::Express, _) if state.max_age.is_some() => {
+                return state.edited_for_express(self.0.sessions.now());
+            }
+            (Format::Express, _) => NewOwn::Express(base.cookie().unwrap_or_default()),
+            (Format::Sosa, 0) => NewOwn::None,
+            (Format::Sosa, created) => NewOwn::Sosa { rev: base.rev(), created },
+        };
+        state.edits.apply(base, own)
     }
 
     /// Lets this session and its cookie live so long after each use, whatever the options say: Express's
@@ -377,7 +378,7 @@ impl Session {
     /// Counts this request as a use of the session, though it reads nothing; in a response that
     /// takes long, such as a stream, it counts as one each time that [`save`](Self::save) follows.
     pub async fn touch(&self) -> Result<()> {
-        let mut state = self.0.state.lock().await;
+        let mut state = self.state().await;
         if state.origin == Origin::Unloaded {
             return self.0.sessions.load(&mut state).await;
         }
@@ -387,7 +388,7 @@ impl Session {
 
     /// Throws away all that this request did and did not save, and loads the session again.
     pub async fn reload(&self) -> Result<()> {
-        let mut state = self.0.state.lock().await;
+        let mut state = self.state().await;
         self.0.sessions.reload(&mut state).await
     }
 
@@ -418,7 +419,7 @@ impl Session {
     /// cookie must not travel over plain http, [`ErrorKind::Closed`] if the response is under way and
     /// cannot announce a new session or a new id, [`ErrorKind::Decode`] if an update met a value of another type.
     pub async fn save(&self) -> Result<()> {
-        let mut state = self.0.state.lock().await;
+        let mut state = self.state().await;
         // Should this call be dropped on the way, nobody knows what came of it.
         state.uncertain = state.has_edits();
         state.asked = false;
@@ -477,17 +478,24 @@ impl Session {
 
     /// Does as [`close`](Self::close) where nothing has to be waited for; otherwise nothing.
     pub(crate) fn close_at_once(&self) -> Option<Option<SetCookie>> {
-        let Inner { sessions, state } = &*self.0;
-        let mut state = state.try_lock().ok()?;
+        let Inner { sessions, slot } = &*self.0;
+        let mut slot = slot.try_lock().ok()?;
+        let state = match &mut *slot {
+            Slot::Unused(unused) if unused.id.is_none() || !sessions.touches_each_request() => {
+                unused.closed = true;
+                return Some(None);
+            }
+            _ => slot.state(sessions),
+        };
         if state.closed {
             return Some(None);
         }
         // What was edited is not looked through twice.
-        if state.uncertain || state.has_edits() || !sessions.commit_at_once(&mut state) {
+        if state.uncertain || state.has_edits() || !sessions.commit_at_once(state) {
             return None;
         }
         state.closed = true;
-        Some(sessions.write_cookie(&state))
+        Some(sessions.write_cookie(state))
     }
 
     /// Saves what is left to save, and says what the response's cookie does.
@@ -495,8 +503,8 @@ impl Session {
         if let Some(cookie) = self.close_at_once() {
             return Ok(cookie);
         }
-        let Inner { sessions, state } = &*self.0;
-        let mut state = state.lock().await;
+        let sessions = &self.0.sessions;
+        let mut state = self.state().await;
         if state.closed {
             return Ok(None);
         }
@@ -539,8 +547,13 @@ impl Session {
         }
     }
 
-    async fn loaded(&self) -> Result<MutexGuard<'_, State>> {
-        let mut state = self.0.state.lock().await;
+    async fn state(&self) -> MappedMutexGuard<'_, State> {
+        let Inner { sessions, slot } = &*self.0;
+        MutexGuard::map(slot.lock().await, |slot| slot.state(sessions))
+    }
+
+    async fn loaded(&self) -> Result<MappedMutexGuard<'_, State>> {
+        let mut state = self.state().await;
         self.0.sessions.load(&mut state).await?;
         Ok(state)
     }
@@ -559,7 +572,42 @@ fn base<'a>(
     }
 }
 
+impl Slot {
+    /// Returns the state, which begins with the first use.
+    fn state(&mut self, sessions: &Sessions) -> &mut State {
+        if let Self::Unused(unused) = self {
+            *self = Self::Used(Box::new(State::new(sessions, mem::take(unused))));
+        }
+        match self {
+            Self::Used(state) => state,
+            Self::Unused(_) => unreachable!("it is used now"),
+        }
+    }
+}
+
 impl State {
+    fn new(sessions: &Sessions, Unused { id, mut others, scheme, closed }: Unused) -> Self {
+        others.reverse();
+        Self {
+            format: sessions.options().format,
+            scheme,
+            origin: if id.is_some() { Origin::Unloaded } else { Origin::None },
+            touch_due: id.is_some() && sessions.touches_each_request(),
+            id,
+            candidates: others,
+            next: None,
+            record: None,
+            blank: None,
+            edits: Edits::default(),
+            max_age: None,
+            id_change: IdChange::Keep,
+            cookie: Cookie::Keep,
+            closed,
+            uncertain: false,
+            asked: false,
+        }
+    }
+
     pub(crate) fn base(&self) -> &SessionData {
         base(self.record.as_ref(), self.blank.as_ref(), self.id_change)
     }
@@ -620,7 +668,7 @@ impl State {
     }
 
     pub(crate) fn edited(&self, rev: u64, created: u64) -> Result<SessionData> {
-        self.base().rewrite(rev, created, &self.edits.members(self.base()))
+        self.edits.apply(self.base(), NewOwn::Sosa { rev, created })
     }
 
     /// Returns the record of Express with the edits, saved now.
@@ -630,7 +678,7 @@ impl State {
         let max_age = self.max_age.unwrap_or(cookie.max_age);
         let text = base.cookie().unwrap_or_default();
         let text = express::renewed(text, max_age, self.max_age.is_some(), now_millis);
-        base.with_cookie(&text, &self.edits.members(base))
+        self.edits.apply(base, NewOwn::Express(&text))
     }
 
     /// Does the edits to the record as it is now.

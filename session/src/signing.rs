@@ -173,7 +173,11 @@ impl SigningKeys {
         let (from, to) = (2, 2 + id.len());
         is_ours.then(|| match text {
             Cow::Borrowed(text) => Cow::Borrowed(&text[from..to]),
-            Cow::Owned(text) => Cow::Owned(text[from..to].to_owned()),
+            Cow::Owned(mut text) => {
+                text.truncate(to);
+                text.drain(..from);
+                Cow::Owned(text)
+            }
         })
     }
 }
@@ -193,9 +197,12 @@ fn decode(value: &[u8]) -> Option<Cow<'_, str>> {
         .split(|byte| *byte == b'%')
         .skip(1)
         .all(|after| after.len() >= 2 && after[..2].iter().all(u8::is_ascii_hexdigit));
+    // It cannot be longer than this.
+    let mut decoded = Vec::with_capacity(value.len());
+    decoded.extend(percent_decode(value));
     // What cannot be decoded is taken as it stands; then it holds no `s:` that we wrote.
-    match percent_decode(value).decode_utf8() {
-        Ok(text) if well_formed => Some(text),
+    match String::from_utf8(decoded) {
+        Ok(text) if well_formed => Some(Cow::Owned(text)),
         _ => std::str::from_utf8(value).ok().map(Cow::Borrowed),
     }
 }

@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use crate::cookie::SetCookie;
 use crate::error::{Error, Result};
-use crate::options::SessionOptions;
+use crate::options::{SessionOptions, TrustProxy};
 use crate::session::Session;
 use crate::sessions::{RequestHead, Sessions};
 
@@ -102,7 +102,9 @@ impl<S> SessionService<S> {
     fn open<B>(&self, request: &Request<B>) -> Session {
         let headers = request.headers();
         let cookies = headers.get_all(COOKIE).iter().map(|value| (COOKIE.as_str(), value.as_bytes()));
-        let proto = headers.get(&X_FORWARDED_PROTO).map(|value| (X_FORWARDED_PROTO.as_str(), value.as_bytes()));
+        let believed = !matches!(self.layer.sessions.options().proxy, TrustProxy::Never);
+        let proto = if believed { headers.get(&X_FORWARDED_PROTO) } else { None };
+        let proto = proto.map(|value| (X_FORWARDED_PROTO.as_str(), value.as_bytes()));
         let peer = (self.layer.peer)(request.extensions());
         self.layer.sessions.open(RequestHead::new(cookies.chain(proto)).peer(peer))
     }
