@@ -66,9 +66,9 @@ impl<T: Model> MemoryCollection<T> {
 
     /// Looks at a live entry, and touches it if asked to.
     fn visit<R>(&self, parts: &Parts<'_>, options: LoadOptions, view: impl Fn(&Slot<T>) -> R) -> Result<Option<R>> {
+        let now = self.clock.now_millis();
         {
             let shard = self.table.read(parts);
-            let now = self.clock.now_millis();
             let touch = options.touch_deadline(now)?;
             match shard.find(parts) {
                 None => return Ok(None),
@@ -79,7 +79,7 @@ impl<T: Model> MemoryCollection<T> {
                 Some(_) => {}
             }
         }
-        let (seen, _expired) = self.table.write(parts, &self.clock, |shard, now| {
+        let (seen, _expired) = self.table.write(parts, now, |shard| {
             match shard.find(parts).map(|slot| slot.is_alive(now)) {
                 None => (Ok(None), None),
                 // Nobody may find it alive after it was seen expired, so it goes now.
@@ -104,19 +104,20 @@ impl<T: Model> MemoryCollection<T> {
 
     fn save_now(&self, id: &str, value: &T, options: SaveOptions) -> Result<Revision> {
         let parts = self.parts(id)?;
-        match self.try_save(&parts, value.clone(), options) {
+        let now = self.clock.now_millis();
+        match self.try_save(&parts, value.clone(), now, options) {
             // The limit counts what has expired too; only if that is gone and the value still does
             // not fit, it does not fit.
             Err(error) if error.kind() == ErrorKind::CapacityExceeded => {
                 self.purge();
-                self.try_save(&parts, value.clone(), options)
+                self.try_save(&parts, value.clone(), now, options)
             }
             saved => saved,
         }
     }
 
-    fn try_save(&self, parts: &Parts<'_>, value: T, options: SaveOptions) -> Result<Revision> {
-        let (result, _replaced) = self.table.write(parts, &self.clock, |shard, now| {
+    fn try_save(&self, parts: &Parts<'_>, value: T, now: u64, options: SaveOptions) -> Result<Revision> {
+        let (result, _replaced) = self.table.write(parts, now, |shard| {
             let found = shard.find(parts);
             let current = found.filter(|slot| slot.is_alive(now)).map(|slot| (slot.revision.into(), slot.deadline()));
             let deadline = match options.check(current, now) {
@@ -144,7 +145,8 @@ impl<T: Model> MemoryCollection<T> {
 
     fn destroy_now(&self, id: &str, options: DestroyOptions) -> Result<bool> {
         let parts = self.parts(id)?;
-        let (result, _removed) = self.table.write(&parts, &self.clock, |shard, now| {
+        let now = self.clock.now_millis();
+        let (result, _removed) = self.table.write(&parts, now, |shard| {
             let alive = shard.find(&parts).filter(|slot| slot.is_alive(now));
             if let Err(error) = options.check(alive.map(|slot| slot.revision.into())) {
                 return (Err(error), None);

@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 
-use sosa::Clock;
-
 use crate::index::Index;
 use crate::shard::{Parts, Shard, Slot};
 
@@ -59,14 +57,12 @@ impl<T> Table<T> {
     /// Changes the shard of a key, and removes a few entries that have expired, here and in one
     /// other shard.
     ///
-    /// The clock is read under the lock, so that for one entry time never runs backwards. Values that
-    /// `change` takes out it must return, so that they are dropped behind the lock: their `Drop` is not
-    /// ours.
-    pub(crate) fn write<R>(&self, parts: &Parts<'_>, clock: &Clock, change: impl FnOnce(&mut Shard<T>, u64) -> R) -> R {
+    /// Values that `change` takes out it must return, so that they are dropped behind the lock: their `Drop`
+    /// is not ours.
+    pub(crate) fn write<R>(&self, parts: &Parts<'_>, now: u64, change: impl FnOnce(&mut Shard<T>) -> R) -> R {
         let place = self.place(parts);
         let mut shard = self.lock(place);
-        let now = clock.now_millis();
-        let result = change(&mut shard, now);
+        let result = change(&mut shard);
         let elsewhere = shard.revision() as usize % self.shards.len();
         let removed = self.sweep(place, &mut shard, now, SWEEP);
         drop(shard);
