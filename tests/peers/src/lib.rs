@@ -1,6 +1,14 @@
 //! What the benchmarks share: contenders that take turns, so that whatever else the machine does meets
 //! all of them alike.
 
+pub mod apps;
+pub mod arguments;
+pub mod browser;
+pub mod ids;
+pub mod process;
+pub mod report;
+pub mod shop;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +16,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
+
+use crate::report::cell;
 
 /// About a kilobyte of JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -77,30 +87,51 @@ impl<'a> Contender<'a> {
         self.before = Box::new(before);
         self
     }
+
+    /// Does so many operations in so many tasks, and returns how many that are a second.
+    pub fn rate(&self, tasks: usize, count: u64) -> f64 {
+        (self.before)();
+        (self.round)(tasks, count)
+    }
 }
 
-/// Lets contenders take turns, and prints the operations a second of each, and the ratio to the first: the
-/// medians of all rounds.
-pub fn compare(title: &str, tasks: usize, count: u64, rounds: usize, contenders: &[Contender<'_>]) {
-    let mut rates = vec![Vec::new(); contenders.len()];
-    let mut turns: Vec<_> = (0..contenders.len()).collect();
+/// Lets contenders take turns, and returns of each its name, and the operations a second with the ratio to the
+/// first: the medians of all rounds.
+pub fn compare(tasks: usize, count: u64, rounds: usize, contenders: &[Contender<'_>]) -> Vec<(&'static str, String)> {
+    let cells = cells(&rates(tasks, count, rounds, contenders));
+    contenders.iter().map(|contender| contender.name).zip(cells).collect()
+}
+
+/// Lets contenders take turns, and returns the operations a second of each, in all rounds.
+pub fn rates(tasks: usize, count: u64, rounds: usize, contenders: &[Contender<'_>]) -> Vec<Vec<f64>> {
+    take_turns(contenders.len(), rounds, |n| contenders[n].rate(tasks, count))
+}
+
+/// Lets so many contenders take turns, in another order in each round, so that none always comes after the
+/// same other. Returns what each measured, without the first round, which warms up.
+pub fn take_turns<R>(contenders: usize, rounds: usize, mut measure: impl FnMut(usize) -> R) -> Vec<Vec<R>> {
+    let mut measured: Vec<_> = (0..contenders).map(|_| Vec::new()).collect();
+    let mut turns: Vec<_> = (0..contenders).collect();
     for round in 0..=rounds {
-        // So that none always comes after the same other.
         fastrand::shuffle(&mut turns);
         for &n in &turns {
-            (contenders[n].before)();
-            let rate = (contenders[n].round)(tasks, count);
-            // The first round warms up.
+            let result = measure(n);
             if round > 0 {
-                rates[n].push(rate);
+                measured[n].push(result);
             }
         }
     }
-    for (n, contender) in contenders.iter().enumerate() {
-        let ratio = median(rates[n].iter().zip(&rates[0]).map(|(rate, first)| rate / first).collect());
-        let rate = median(rates[n].clone());
-        println!("| {title} | {tasks} | {} | {:.0} | {ratio:.2} |", contender.name, rate);
-    }
+    measured
+}
+
+/// Writes of each contender the median of what it measured, and the ratio to the first in the same round; of the
+/// first, that to its own median.
+pub fn cells(measured: &[Vec<f64>]) -> Vec<String> {
+    let usual = median(measured[0].clone());
+    let ratios = |n: usize| {
+        measured[n].iter().zip(&measured[0]).map(move |(ours, first)| ours / if n == 0 { usual } else { *first })
+    };
+    (0..measured.len()).map(|n| cell(&measured[n], &ratios(n).collect::<Vec<_>>())).collect()
 }
 
 /// Returns the middle one.

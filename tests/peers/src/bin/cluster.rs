@@ -1,7 +1,6 @@
 //! Collections on a Redis cluster beside the bare driver, what a shard costs a page, and what an entry costs a
 //! server: `cargo run --release --bin cluster [rounds] [verbs|pages|sizing]`. It starts the servers itself.
 
-use std::env;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,8 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use serde_json::{Value, json};
 use sosa::{Collection, CollectionExt, Cursor, Expiry, ListOptions, LoadOptions, SaveOptions};
+use sosa_peers::arguments::Arguments;
+use sosa_peers::report::{Section, Table};
 use sosa_peers::{Contender, compare};
 use sosa_redis::RedisCollection;
 use sosa_tests::{Cluster, Redis};
@@ -21,19 +22,26 @@ const IDS: u64 = 1000;
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn main() {
-    let mut arguments = env::args().skip(1);
-    let rounds = arguments.next().map_or(15, |rounds| rounds.parse().expect("a number of rounds"));
-    let what = arguments.next().unwrap_or_default();
+    let arguments = Arguments::read();
+    let rounds = arguments.rounds(15);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    if what.is_empty() || what == "verbs" {
-        verbs(&runtime, rounds);
+    if arguments.wants("verbs") {
+        let mut section = section("cluster verbs", rounds);
+        verbs(&runtime, rounds).iter().for_each(|table| section.table(table));
+        arguments.finish(section);
     }
-    if what.is_empty() || what == "pages" {
-        pages(&runtime, rounds);
+    if arguments.wants("pages") {
+        let mut section = section("cluster pages", rounds);
+        section.table(&pages(&runtime, rounds));
+        arguments.finish(section);
     }
-    if what.is_empty() || what == "sizing" {
+    if arguments.wants("sizing") {
         sizing(&runtime);
     }
+}
+
+fn section(name: &'static str, rounds: usize) -> Section {
+    Section::new(name, &["redis 1"], &["redis-server --version", "rustc -V"], format!("{rounds} rounds"))
 }
 
 /// Ten keys and some 940 bytes of JSON, as a session may have.
@@ -51,8 +59,8 @@ fn id(n: u64) -> String {
     format!("{:016x}{:027}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15), n)
 }
 
-fn verbs(runtime: &Runtime, rounds: usize) {
-    println!("| operation | tasks | contender | operations a second | ratio |\n|---|---|---|---|---|");
+fn verbs(runtime: &Runtime, rounds: usize) -> [Table; 2] {
+    let (mut loads, mut saves) = (Table::new("load"), Table::new("save"));
     let cluster = Cluster::start(3, 0, &[]);
     let client = ClusterClient::new([cluster.nodes[0].url()]).expect("a URL");
     let bare = runtime.block_on(client.get_async_connection()).expect("a connection");
@@ -90,28 +98,33 @@ fn verbs(runtime: &Runtime, rounds: usize) {
             let value = value.clone();
             async move { bare.set(key(n), serde_json::to_vec(&value).expect("JSON")).await.expect("saved") }
         });
-        compare(
-            "load",
-            tasks,
-            count,
-            rounds,
-            &[
-                Contender::new("redis-rs, ClusterConnection", runtime, bare_load),
-                Contender::new("sosa-redis, redis-cluster://", runtime, load(&plain)),
-            ],
+        loads.column(
+            format!("{tasks} tasks"),
+            compare(
+                tasks,
+                count,
+                rounds,
+                &[
+                    Contender::new("redis-rs, ClusterConnection", runtime, bare_load),
+                    Contender::new("sosa-redis, redis-cluster://", runtime, load(&plain)),
+                ],
+            ),
         );
-        compare(
-            "save",
-            tasks,
-            count,
-            rounds,
-            &[
-                Contender::new("redis-rs, ClusterConnection", runtime, bare_save),
-                Contender::new("sosa-redis, without an index", runtime, save(&plain)),
-                Contender::new("sosa-redis, indexed", runtime, save(&indexed)),
-            ],
+        saves.column(
+            format!("{tasks} tasks"),
+            compare(
+                tasks,
+                count,
+                rounds,
+                &[
+                    Contender::new("redis-rs, ClusterConnection", runtime, bare_save),
+                    Contender::new("sosa-redis, without an index", runtime, save(&plain)),
+                    Contender::new("sosa-redis, indexed", runtime, save(&indexed)),
+                ],
+            ),
         );
     }
+    [loads, saves]
 }
 
 fn bare_operation<R, F: Fn(ClusterConnection, u64) -> R>(
@@ -123,8 +136,8 @@ fn bare_operation<R, F: Fn(ClusterConnection, u64) -> R>(
 }
 
 /// A page of one index and of 64, on one server.
-fn pages(runtime: &Runtime, rounds: usize) {
-    println!("| page of | tasks | contender | pages a second | ratio |\n|---|---|---|---|---|");
+fn pages(runtime: &Runtime, rounds: usize) -> Table {
+    let mut table = Table::new("pages a second");
     let server = Redis::start(&[]);
     let store = sosa_redis::connect(&server.url(), "bench").expect("a URL").with_timeout(Duration::from_secs(60));
     let whole = Arc::new(store.collection::<u64>("whole"));
@@ -155,14 +168,11 @@ fn pages(runtime: &Runtime, rounds: usize) {
                 }
             }
         };
-        compare(
-            &format!("{limit} of {ENTRIES} entries"),
-            1,
-            300,
-            rounds,
-            &[Contender::new("one index", runtime, page(&whole)), Contender::new("64 shards", runtime, page(&sharded))],
-        );
+        let both =
+            [Contender::new("one index", runtime, page(&whole)), Contender::new("64 shards", runtime, page(&sharded))];
+        table.column(format!("of {limit}"), compare(1, 300, rounds, &both));
     }
+    table
 }
 
 /// What a session takes of a server's memory, and each verb of its time.

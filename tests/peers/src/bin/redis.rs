@@ -1,8 +1,8 @@
 //! Collections on Redis beside the bare driver, a pool that is checked out for each operation, and another
-//! session store: `cargo run --release --bin redis [rounds] [what]`. It starts the server itself.
+//! session store: `cargo run --release --bin redis [rounds] [verbs|indexed|pages]`. It starts the server
+//! itself.
 
 use std::collections::HashMap;
-use std::env;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,7 +11,9 @@ use deadpool_redis::{Config, Runtime as PoolRuntime};
 use redis::aio::ConnectionManager;
 use redis::{AsyncCommands, Client, Script};
 use sosa::{Collection, Condition, Cursor, ListOptions, SaveOptions};
-use sosa_peers::{Contender, Document, compare};
+use sosa_peers::arguments::Arguments;
+use sosa_peers::report::{Section, Table, thousands};
+use sosa_peers::{Contender, Document, cells, compare, rates};
 use sosa_redis::RedisCollection;
 use time::OffsetDateTime;
 use tokio::runtime::Runtime;
@@ -24,29 +26,38 @@ use tower_sessions_redis_store::fred::prelude::{ClientLike, Config as FredConfig
 const IDS: u64 = 1000;
 
 fn main() {
-    let mut arguments = env::args().skip(1);
-    let rounds = arguments.next().map_or(15, |rounds| rounds.parse().expect("a number of rounds"));
-    let what = arguments.next().unwrap_or_default();
+    let arguments = Arguments::read();
+    let rounds = arguments.rounds(15);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    println!("| operation | tasks | contender | operations a second | ratio |\n|---|---|---|---|---|");
-    if what.is_empty() || what == "verbs" {
-        verbs(&runtime, rounds);
+    if arguments.wants("verbs") {
+        let mut section = section("redis verbs", rounds);
+        verbs(&runtime, rounds).iter().for_each(|table| section.table(table));
+        arguments.finish(section);
     }
-    if what.is_empty() || what == "indexed" {
+    if arguments.wants("indexed") {
+        let mut section = section("redis indexed", rounds);
         for ids in [10_000, 1_000_000] {
-            indexed(&runtime, rounds, ids);
+            indexed(&runtime, rounds, ids).iter().for_each(|table| section.table(table));
         }
+        arguments.finish(section);
     }
-    if what.is_empty() || what == "pages" {
-        pages(&runtime, rounds);
+    if arguments.wants("pages") {
+        let mut section = section("redis pages", rounds);
+        section.table(&pages(&runtime, rounds));
+        arguments.finish(section);
     }
+}
+
+fn section(name: &'static str, rounds: usize) -> Section {
+    let packages = ["redis 1", "deadpool-redis 0.23", "tower-sessions-redis-store", "fred"];
+    Section::new(name, &packages, &["redis-server --version", "rustc -V"], format!("{rounds} rounds"))
 }
 
 fn key(n: u64) -> String {
     format!("bench:things:{n}")
 }
 
-fn verbs(runtime: &Runtime, rounds: usize) {
+fn verbs(runtime: &Runtime, rounds: usize) -> [Table; 3] {
     let server = sosa_tests::Redis::start(&[]);
     let client = Client::open(server.url()).expect("a URL");
     let bare = runtime.block_on(ConnectionManager::new(client.clone())).expect("a connection");
@@ -80,7 +91,11 @@ fn verbs(runtime: &Runtime, rounds: usize) {
         revisions
     });
 
+    let mut loads = Table::new("load");
+    let mut saves = Table::new("save, without an index");
+    let mut conditional = Table::new("save on condition of a revision, without an index");
     for (tasks, count) in [(1, 5_000), (64, 40_000), (512, 40_000)] {
+        let column = tasks_of(tasks);
         let load = |collection: &Arc<RedisCollection<Document>>| {
             let collection = collection.clone();
             move |_, n: u64| {
@@ -91,37 +106,39 @@ fn verbs(runtime: &Runtime, rounds: usize) {
             }
         };
         let (manager, pool_for_load, sessions) = (bare.clone(), pool.clone(), tower_sessions.clone());
-        compare(
-            "load, unindexed",
-            tasks,
-            count,
-            rounds,
-            &[
-                Contender::new("redis-rs, ConnectionManager", runtime, move |_, n| {
-                    let mut manager = manager.clone();
-                    async move {
-                        let bytes: Vec<u8> = manager.get(key(n % IDS)).await.expect("loaded");
-                        serde_json::from_slice::<Document>(&bytes).expect("JSON");
-                    }
-                }),
-                Contender::new("sosa-redis, ConnectionManager", runtime, load(&on_manager)),
-                Contender::new("sosa-redis, Client", runtime, load(&on_client)),
-                Contender::new("sosa-redis, deadpool", runtime, load(&on_pool)),
-                Contender::new("deadpool-redis, checked out", runtime, move |_, n| {
-                    let pool = pool_for_load.clone();
-                    async move {
-                        let mut connection = pool.get().await.expect("a connection");
-                        let bytes: Vec<u8> = connection.get(key(n % IDS)).await.expect("loaded");
-                        serde_json::from_slice::<Document>(&bytes).expect("JSON");
-                    }
-                }),
-                Contender::new("tower-sessions-redis-store", runtime, move |_, n| {
-                    let sessions = sessions.clone();
-                    async move {
-                        sessions.load(&Id(i128::from(n % IDS))).await.expect("loaded").expect("there");
-                    }
-                }),
-            ],
+        loads.column(
+            &*column,
+            compare(
+                tasks,
+                count,
+                rounds,
+                &[
+                    Contender::new("redis-rs, ConnectionManager", runtime, move |_, n| {
+                        let mut manager = manager.clone();
+                        async move {
+                            let bytes: Vec<u8> = manager.get(key(n % IDS)).await.expect("loaded");
+                            serde_json::from_slice::<Document>(&bytes).expect("JSON");
+                        }
+                    }),
+                    Contender::new("sosa-redis, ConnectionManager", runtime, load(&on_manager)),
+                    Contender::new("sosa-redis, Client", runtime, load(&on_client)),
+                    Contender::new("sosa-redis, deadpool", runtime, load(&on_pool)),
+                    Contender::new("deadpool-redis, checked out", runtime, move |_, n| {
+                        let pool = pool_for_load.clone();
+                        async move {
+                            let mut connection = pool.get().await.expect("a connection");
+                            let bytes: Vec<u8> = connection.get(key(n % IDS)).await.expect("loaded");
+                            serde_json::from_slice::<Document>(&bytes).expect("JSON");
+                        }
+                    }),
+                    Contender::new("tower-sessions-redis-store", runtime, move |_, n| {
+                        let sessions = sessions.clone();
+                        async move {
+                            sessions.load(&Id(i128::from(n % IDS))).await.expect("loaded").expect("there");
+                        }
+                    }),
+                ],
+            ),
         );
 
         let save = |collection: &Arc<RedisCollection<Document>>| {
@@ -136,36 +153,38 @@ fn verbs(runtime: &Runtime, rounds: usize) {
         let (manager, pool_for_save, sessions) = (bare.clone(), pool.clone(), tower_sessions.clone());
         let (states_bare, states_pool) = (states.clone(), states.clone());
         let session_records = [0, 1].map(record);
-        compare(
-            "save, unindexed",
-            tasks,
-            count,
-            rounds,
-            &[
-                Contender::new("redis-rs, ConnectionManager", runtime, move |_, n| {
-                    let (mut manager, state) = (manager.clone(), states_bare[n as usize % 2].clone());
-                    async move {
-                        let bytes = serde_json::to_vec(&state).expect("JSON");
-                        let _: () = manager.set(key(n % IDS), bytes).await.expect("saved");
-                    }
-                }),
-                Contender::new("sosa-redis, ConnectionManager", runtime, save(&on_manager)),
-                Contender::new("sosa-redis, Client", runtime, save(&on_client)),
-                Contender::new("sosa-redis, deadpool", runtime, save(&on_pool)),
-                Contender::new("deadpool-redis, checked out", runtime, move |_, n| {
-                    let (pool, state) = (pool_for_save.clone(), states_pool[n as usize % 2].clone());
-                    async move {
-                        let mut connection = pool.get().await.expect("a connection");
-                        let bytes = serde_json::to_vec(&state).expect("JSON");
-                        let _: () = connection.set(key(n % IDS), bytes).await.expect("saved");
-                    }
-                }),
-                Contender::new("tower-sessions-redis-store", runtime, move |_, n| {
-                    let (sessions, mut record) = (sessions.clone(), session_records[n as usize % 2].clone());
-                    record.id = Id(i128::from(n % IDS));
-                    async move { sessions.save(&record).await.expect("saved") }
-                }),
-            ],
+        saves.column(
+            &*column,
+            compare(
+                tasks,
+                count,
+                rounds,
+                &[
+                    Contender::new("redis-rs, ConnectionManager", runtime, move |_, n| {
+                        let (mut manager, state) = (manager.clone(), states_bare[n as usize % 2].clone());
+                        async move {
+                            let bytes = serde_json::to_vec(&state).expect("JSON");
+                            let _: () = manager.set(key(n % IDS), bytes).await.expect("saved");
+                        }
+                    }),
+                    Contender::new("sosa-redis, ConnectionManager", runtime, save(&on_manager)),
+                    Contender::new("sosa-redis, Client", runtime, save(&on_client)),
+                    Contender::new("sosa-redis, deadpool", runtime, save(&on_pool)),
+                    Contender::new("deadpool-redis, checked out", runtime, move |_, n| {
+                        let (pool, state) = (pool_for_save.clone(), states_pool[n as usize % 2].clone());
+                        async move {
+                            let mut connection = pool.get().await.expect("a connection");
+                            let bytes = serde_json::to_vec(&state).expect("JSON");
+                            let _: () = connection.set(key(n % IDS), bytes).await.expect("saved");
+                        }
+                    }),
+                    Contender::new("tower-sessions-redis-store", runtime, move |_, n| {
+                        let (sessions, mut record) = (sessions.clone(), session_records[n as usize % 2].clone());
+                        record.id = Id(i128::from(n % IDS));
+                        async move { sessions.save(&record).await.expect("saved") }
+                    }),
+                ],
+            ),
         );
 
         // Each task goes between two states of an entry of its own.
@@ -181,37 +200,44 @@ fn verbs(runtime: &Runtime, rounds: usize) {
         });
         let turns = || -> Arc<[AtomicUsize]> { (0..tasks).map(|_| AtomicUsize::new(0)).collect() };
         let (bare_turns, sosa_turns) = (turns(), turns());
-        compare(
-            "save on condition, unindexed",
-            tasks,
-            count / 2,
-            rounds,
-            &[
-                Contender::new("redis-rs, the same script", runtime, move |task, _| {
-                    let turn = bare_turns[task].fetch_add(1, Ordering::Relaxed);
-                    let (mut manager, id) = (manager.clone(), format!("bench:things:bare {task}"));
-                    let (read, state) = (hex[turn % 2].clone(), states_bare[(turn + 1) % 2].clone());
-                    let script = script.clone();
-                    async move {
-                        let bytes = serde_json::to_vec(&state).expect("JSON");
-                        let mut call = script.prepare_invoke();
-                        call.key(id).arg(read).arg(bytes).arg(format!("bare {task}"));
-                        let saved: Option<i64> = call.invoke_async(&mut manager).await.expect("asked");
-                        assert!(saved.is_some());
-                    }
-                }),
-                Contender::new("sosa-redis, ConnectionManager", runtime, move |task, _| {
-                    let turn = sosa_turns[task].fetch_add(1, Ordering::Relaxed);
-                    let (collection, state) = (collection.clone(), states[(turn + 1) % 2].clone());
-                    let read = revisions[turn % 2];
-                    async move {
-                        let options = SaveOptions::new().condition(Condition::Revision(read)).without_revision();
-                        collection.save_with(&format!("sosa {task}"), &state, options).await.expect("saved");
-                    }
-                }),
-            ],
+        conditional.column(
+            &*column,
+            compare(
+                tasks,
+                count / 2,
+                rounds,
+                &[
+                    Contender::new("redis-rs, the same script", runtime, move |task, _| {
+                        let turn = bare_turns[task].fetch_add(1, Ordering::Relaxed);
+                        let (mut manager, id) = (manager.clone(), format!("bench:things:bare {task}"));
+                        let (read, state) = (hex[turn % 2].clone(), states_bare[(turn + 1) % 2].clone());
+                        let script = script.clone();
+                        async move {
+                            let bytes = serde_json::to_vec(&state).expect("JSON");
+                            let mut call = script.prepare_invoke();
+                            call.key(id).arg(read).arg(bytes).arg(format!("bare {task}"));
+                            let saved: Option<i64> = call.invoke_async(&mut manager).await.expect("asked");
+                            assert!(saved.is_some());
+                        }
+                    }),
+                    Contender::new("sosa-redis, ConnectionManager", runtime, move |task, _| {
+                        let turn = sosa_turns[task].fetch_add(1, Ordering::Relaxed);
+                        let (collection, state) = (collection.clone(), states[(turn + 1) % 2].clone());
+                        let read = revisions[turn % 2];
+                        async move {
+                            let options = SaveOptions::new().condition(Condition::Revision(read)).without_revision();
+                            collection.save_with(&format!("sosa {task}"), &state, options).await.expect("saved");
+                        }
+                    }),
+                ],
+            ),
         );
     }
+    [loads, saves, conditional]
+}
+
+fn tasks_of(tasks: usize) -> String {
+    if tasks == 1 { "1 task".to_owned() } else { format!("{tasks} tasks") }
 }
 
 /// Ids in no order, as those of sessions are.
@@ -251,12 +277,15 @@ fn patient(client: &Client, runtime: &Runtime) -> ConnectionManager {
 /// Where what a round inserts starts.
 const NEW: u64 = 1_000_000_000;
 
-fn indexed(runtime: &Runtime, rounds: usize, ids: u64) {
+fn indexed(runtime: &Runtime, rounds: usize, ids: u64) -> [Table; 2] {
     let server = sosa_tests::Redis::start(&[]);
     let bare = patient(&Client::open(server.url()).expect("a URL"), runtime);
     let things = Arc::new(sosa_redis::new(bare.clone(), "bench").collection::<Document>("things"));
     let state = Document::new(0);
     runtime.block_on(fill(&mut bare.clone(), ids));
+    let of = thousands(ids as f64);
+    let mut overwrites = Table::new(format!("save over one of {of} entries, indexed"));
+    let mut inserts = Table::new(format!("save of a new entry beside {of}, indexed"));
     for (tasks, count) in [(1, 2_000), (64, 10_000), (512, 10_000)] {
         let set = |id_of: fn(u64, u64) -> u64| {
             let (manager, state) = (bare.clone(), state.clone());
@@ -292,8 +321,8 @@ fn indexed(runtime: &Runtime, rounds: usize, ids: u64) {
         // The entry of an operation, by its number and the count of a round: one that lives, or a new one.
         let old: fn(u64, u64) -> u64 = |n, _| n % 2_000 * 4 + 1;
         let new: fn(u64, u64) -> u64 = |n, count| NEW + n % count;
-        let title = format!("save over an entry of {ids}, indexed");
-        compare(&title, tasks, count, rounds, &[set(old), transaction(old), save(old)]);
+        let compared = compare(tasks, count, rounds, &[set(old), transaction(old), save(old)]);
+        overwrites.column(tasks_of(tasks), compared);
         // Each round starts with the index as it was.
         let restore = || {
             runtime.block_on(async {
@@ -305,18 +334,13 @@ fn indexed(runtime: &Runtime, rounds: usize, ids: u64) {
                 }
             });
         };
-        let title = format!("save of a new entry beside {ids}, indexed");
-        compare(
-            &title,
-            tasks,
-            count,
-            rounds,
-            &[set(new).before(restore), transaction(new).before(restore), save(new).before(restore)],
-        );
+        let new = [set(new).before(restore), transaction(new).before(restore), save(new).before(restore)];
+        inserts.column(tasks_of(tasks), compare(tasks, count, rounds, &new));
     }
+    [overwrites, inserts]
 }
 
-fn pages(runtime: &Runtime, rounds: usize) {
+fn pages(runtime: &Runtime, rounds: usize) -> Table {
     let places = [(10_000_u64, 0_u64), (1_000_000, 0), (1_000_000, 1_000_000)].map(|(ids, foreign)| {
         let server = sosa_tests::Redis::start(&[]);
         let mut bare = patient(&Client::open(server.url()).expect("a URL"), runtime);
@@ -338,12 +362,11 @@ fn pages(runtime: &Runtime, rounds: usize) {
         });
         (server, bare)
     });
-    let names = ["sosa-redis, 10,000 ids", "sosa-redis, 1,000,000 ids", "sosa-redis, and as many foreign keys"];
     // From anywhere but the end, so that each is full.
     let start = |n: u64| format!("{:016x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15) / 10 * 8);
-    let ours = places.iter().zip(names).map(|((_, bare), name)| {
+    let ours = places.iter().map(|(_, bare)| {
         let things = Arc::new(sosa_redis::new(bare.clone(), "bench").collection::<Document>("things"));
-        Contender::new(name, runtime, move |_, n| {
+        Contender::new("sosa-redis", runtime, move |_, n| {
             let things = things.clone();
             async move {
                 let options = ListOptions::new().cursor(Cursor::after(start(n)));
@@ -351,10 +374,9 @@ fn pages(runtime: &Runtime, rounds: usize) {
             }
         })
     });
-    let names = ["ZRANGE and MGET, 10,000 ids", "ZRANGE and MGET, 1,000,000 ids", "ZRANGE and MGET, and foreign keys"];
-    let theirs = places.iter().zip(names).map(|((_, bare), name)| {
+    let theirs = places.iter().map(|(_, bare)| {
         let manager = bare.clone();
-        Contender::new(name, runtime, move |_, n| {
+        Contender::new("redis-rs, ZRANGE and MGET", runtime, move |_, n| {
             let mut manager = manager.clone();
             async move {
                 let mut range = redis::cmd("ZRANGE");
@@ -370,6 +392,12 @@ fn pages(runtime: &Runtime, rounds: usize) {
             }
         })
     });
-    let contenders: Vec<_> = ours.chain(theirs).collect();
-    compare("page of 1,000 entries", 1, 20, rounds, &contenders);
+    let contenders: Vec<_> = theirs.chain(ours).collect();
+    let rates = rates(1, 20, rounds, &contenders);
+    let mut table = Table::new("a page of 1,000");
+    for (n, of) in ["of 10,000 ids", "of 1,000,000 ids", "and 1,000,000 foreign keys"].into_iter().enumerate() {
+        let both = cells(&[rates[n].clone(), rates[n + 3].clone()]);
+        table.column(of, ["redis-rs, ZRANGE and MGET", "sosa-redis"].into_iter().zip(both));
+    }
+    table
 }

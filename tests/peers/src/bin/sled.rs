@@ -1,11 +1,12 @@
 //! Collections in sled beside the bare engine: `cargo run --release --bin sled [rounds] [verbs|durable]`.
 
-use std::env;
 use std::fs::File;
 use std::sync::Arc;
 
 use sosa::{Codec, Collection, Expiry, Json, Keyspace, LoadOptions, SaveOptions};
-use sosa_peers::{Contender, Document, compare};
+use sosa_peers::arguments::Arguments;
+use sosa_peers::report::{Section, Table};
+use sosa_peers::{Contender, Document, cells, compare, take_turns};
 use sosa_sled::sled::Tree;
 use sosa_sled::{Durability, SledCollection};
 use tokio::runtime::Runtime;
@@ -25,20 +26,29 @@ struct Bench {
 }
 
 fn main() {
-    let mut arguments = env::args().skip(1);
-    let rounds = arguments.next().map_or(15, |rounds| rounds.parse().expect("a number of rounds"));
-    let what = arguments.next().unwrap_or_default();
-    println!("| operation | tasks | contender | operations a second | ratio |\n|---|---|---|---|---|");
-    for threads in [1, 2] {
+    let arguments = Arguments::read();
+    let rounds = arguments.rounds(15);
+    let section = |name| Section::new(name, &["sled"], &["rustc -V"], format!("{rounds} rounds"));
+    let benches = [1, 2].map(|threads| {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let bench = Bench::new(&runtime);
-        if what.is_empty() || what == "verbs" {
-            bench.verbs(&runtime, rounds, threads);
+        (threads, runtime, bench)
+    });
+    if arguments.wants("verbs") {
+        let mut tables = ["load", "save over one of 10,000", "save of a new one, its sweep included"].map(Table::new);
+        for (threads, runtime, bench) in &benches {
+            bench.verbs(runtime, rounds, *threads, &mut tables);
         }
-        if threads == 2 && (what.is_empty() || what == "durable") {
-            bench.durable(&runtime, rounds);
-        }
+        let mut section = section("sled verbs");
+        tables.iter().for_each(|table| section.table(table));
+        arguments.finish(section);
+    }
+    if arguments.wants("durable") {
+        let [_, (_, runtime, bench)] = &benches;
+        let mut section = section("sled durable");
+        section.table(&bench.durable(runtime, rounds));
+        arguments.finish(section);
     }
 }
 
@@ -83,8 +93,10 @@ impl Bench {
         Self { directory, trees, ours }
     }
 
-    fn verbs(&self, runtime: &Runtime, rounds: usize, threads: usize) {
-        let bare = |runtime| {
+    fn verbs(&self, runtime: &Runtime, rounds: usize, threads: usize, tables: &mut [Table; 3]) {
+        let column = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
+        let [loads, saves @ ..] = tables;
+        let bare = {
             let tree = self.trees[0].clone();
             Contender::new("sled, get", runtime, move |_, n| {
                 let tree = tree.clone();
@@ -105,7 +117,7 @@ impl Bench {
             })
         };
         let ours = Arc::new(self.ours[0].clone());
-        let loads = Contender::new("sosa-sled", runtime, move |_, n| {
+        let plain = Contender::new("sosa-sled", runtime, move |_, n| {
             let ours = ours.clone();
             async move {
                 std::hint::black_box(ours.load(&id(n)).await.expect("loaded").expect("an entry"));
@@ -119,9 +131,9 @@ impl Bench {
                 std::hint::black_box(loaded.expect("loaded").expect("an entry"));
             }
         });
-        compare("load", threads, 100_000, rounds, &[bare(runtime), loads, with_expiry, waiting]);
+        loads.column(&*column, compare(threads, 100_000, rounds, &[bare, plain, with_expiry, waiting]));
 
-        for (title, name) in [("save over one of 10,000", id as fn(u64) -> String), ("save of a new one", new_id)] {
+        for (table, name) in saves.iter_mut().zip([id as fn(u64) -> String, new_id]) {
             let tree = self.trees[0].clone();
             let bare = Contender::new("sled, insert", runtime, move |_, n| {
                 let tree = tree.clone();
@@ -152,11 +164,11 @@ impl Bench {
                     ours.save_with(&name(n), &Document::new(n), options).await.expect("saved");
                 }
             });
-            compare(title, threads, 10_000, rounds, &[bare, saves, expiring, waiting]);
+            table.column(&*column, compare(threads, 10_000, rounds, &[bare, saves, expiring, waiting]));
         }
     }
 
-    fn durable(&self, runtime: &Runtime, rounds: usize) {
+    fn durable(&self, runtime: &Runtime, rounds: usize) -> Table {
         let file = Arc::new(File::open(self.directory.path().join("db")).expect("the engine's file"));
         let (tree, log) = (self.trees[0].clone(), file.clone());
         // Counted in batches: one task makes all of them.
@@ -185,13 +197,25 @@ impl Bench {
         let ours = Arc::new(self.ours[0].clone().with_durability(Durability::Immediate));
         let saves = || {
             let ours = ours.clone();
-            Contender::new("sosa-sled, Immediate", runtime, move |_, n| {
+            // The table has their names.
+            Contender::new("", runtime, move |_, n| {
                 let ours = ours.clone();
                 async move { ours.save(&id(n), &Document::new(n)).await.expect("saved") }
             })
         };
-        // The batches are one task's in either table: more tasks would not be batches of 64.
-        compare("save to the disk", 1, 2_048, rounds, &[batches, saves(), each]);
-        compare("save to the disk", TOGETHER as usize, 8_192, rounds, &[saves()]);
+        // The batches are one task's: more tasks would not be batches of 64.
+        let contenders = [
+            ("sled, batches of 64, one sync each", batches, 1),
+            ("sosa-sled, 64 savers", saves(), TOGETHER),
+            ("sosa-sled, one saver", saves(), 1),
+            ("sled, a sync after each, one saver", each, 1),
+        ];
+        let measured = take_turns(contenders.len(), rounds, |n| {
+            let (_, contender, tasks) = &contenders[n];
+            contender.rate(*tasks as usize, 2_048 * (1 + tasks / 16))
+        });
+        let mut table = Table::new("save to the disk");
+        table.column("saves a second", contenders.iter().map(|(name, ..)| *name).zip(cells(&measured)));
+        table
     }
 }
