@@ -178,7 +178,7 @@ impl<T: Model> MemoryCollection<T> {
 
     fn remove(&self, shard: &mut Shard<T>, parts: &Parts<'_>) -> Option<Slot<T>> {
         let slot = shard.remove(parts)?;
-        self.table.index.remove([&*slot.key]);
+        self.table.index.remove([&slot.key]);
         Some(slot)
     }
 }

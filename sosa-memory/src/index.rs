@@ -6,7 +6,24 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 /// All keys of a table, ascending.
 #[derive(Default)]
-pub(crate) struct Index(RwLock<BTreeSet<Arc<str>>>);
+pub(crate) struct Index(RwLock<BTreeSet<Ordered>>);
+
+/// A key, and beside it its first bytes, which tell most keys apart: the key itself lies elsewhere in memory. The
+/// order is that of the keys.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Ordered {
+    head: u64,
+    key: Arc<str>,
+}
+
+impl Ordered {
+    fn new(key: Arc<str>) -> Self {
+        let mut head = [0; 8];
+        let len = key.len().min(head.len());
+        head[..len].copy_from_slice(&key.as_bytes()[..len]);
+        Self { head: u64::from_be_bytes(head), key }
+    }
+}
 
 /// A stretch of the index: keys that start with `prefix`, behind `after` in the order of the walk.
 pub(crate) struct Walk<'a> {
@@ -22,17 +39,17 @@ impl Index {
         match limit {
             Some(limit) if keys.len() >= limit => Err(limit),
             _ => {
-                keys.insert(key);
+                keys.insert(Ordered::new(key));
                 Ok(())
             }
         }
     }
 
     /// Removes keys.
-    pub(crate) fn remove<'a>(&self, removed: impl IntoIterator<Item = &'a str>) {
+    pub(crate) fn remove<'a>(&self, removed: impl IntoIterator<Item = &'a Arc<str>>) {
         let mut keys = self.write();
         for key in removed {
-            keys.remove(key);
+            keys.remove(&Ordered::new(key.clone()));
         }
     }
 
@@ -54,7 +71,8 @@ impl Index {
         if is_empty(low, high) {
             return (Vec::new(), false);
         }
-        let range = keys.range::<str, _>((low, high));
+        let bound = |bound: Bound<&str>| bound.map(|key| Ordered::new(key.into()));
+        let range = keys.range((bound(low), bound(high)));
         if walk.reverse { take_page(range.rev(), limit) } else { take_page(range, limit) }
     }
 
@@ -64,7 +82,7 @@ impl Index {
     }
 
     // A panic while it is held can only come from an allocation that failed; the set is whole.
-    fn write(&self) -> RwLockWriteGuard<'_, BTreeSet<Arc<str>>> {
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeSet<Ordered>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -76,8 +94,8 @@ fn is_empty(low: Bound<&str>, high: Bound<&str>) -> bool {
     }
 }
 
-fn take_page<'a>(mut keys: impl Iterator<Item = &'a Arc<str>>, limit: usize) -> (Vec<Arc<str>>, bool) {
-    let page = keys.by_ref().take(limit).cloned().collect();
+fn take_page<'a>(mut keys: impl Iterator<Item = &'a Ordered>, limit: usize) -> (Vec<Arc<str>>, bool) {
+    let page = keys.by_ref().take(limit).map(|ordered| ordered.key.clone()).collect();
     (page, keys.next().is_some())
 }
 

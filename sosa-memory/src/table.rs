@@ -102,7 +102,7 @@ impl<T> Table<T> {
     fn sweep(&self, place: usize, shard: &mut Shard<T>, now: u64, most: usize) -> Vec<Slot<T>> {
         let removed = shard.remove_expired(now, most);
         if !removed.is_empty() {
-            self.index.remove(removed.iter().map(|slot| &*slot.key));
+            self.index.remove(removed.iter().map(|slot| &slot.key));
         }
         let due = shard.next_due();
         // Written only when it moves: all cores read this line.
