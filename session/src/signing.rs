@@ -9,7 +9,7 @@ use std::{env, fs};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
@@ -193,18 +193,25 @@ fn decode(value: &[u8]) -> Option<Cow<'_, str>> {
     if !value.contains(&b'%') {
         return std::str::from_utf8(value).ok().map(Cow::Borrowed);
     }
-    let well_formed = value
-        .split(|byte| *byte == b'%')
-        .skip(1)
-        .all(|after| after.len() >= 2 && after[..2].iter().all(u8::is_ascii_hexdigit));
-    // It cannot be longer than this.
-    let mut decoded = Vec::with_capacity(value.len());
-    decoded.extend(percent_decode(value));
     // What cannot be decoded is taken as it stands; then it holds no `s:` that we wrote.
-    match String::from_utf8(decoded) {
-        Ok(text) if well_formed => Some(Cow::Owned(text)),
+    match unescape(value).map(String::from_utf8) {
+        Some(Ok(text)) => Some(Cow::Owned(text)),
         _ => std::str::from_utf8(value).ok().map(Cow::Borrowed),
     }
+}
+
+/// Puts bytes in the place of their escapes; `None` if one is malformed.
+fn unescape(value: &[u8]) -> Option<Vec<u8>> {
+    let mut parts = value.split(|byte| *byte == b'%');
+    let mut bytes = Vec::with_capacity(value.len());
+    bytes.extend_from_slice(parts.next()?);
+    for part in parts {
+        let ([high, low], rest) = part.split_first_chunk()?;
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        bytes.push((digit(*high)? << 4 | digit(*low)?) as u8);
+        bytes.extend_from_slice(rest);
+    }
+    Some(bytes)
 }
 
 #[cfg(test)]
