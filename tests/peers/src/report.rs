@@ -118,6 +118,11 @@ pub fn thousands(value: f64) -> String {
     text
 }
 
+/// Writes a number of things, of which there may be one.
+pub fn count(number: u64, thing: &str) -> String {
+    format!("{} {thing}{}", thousands(number as f64), if number == 1 { "" } else { "s" })
+}
+
 /// Returns a package with its version in this workspace's lock file. Where that has more, all of them, or that
 /// which begins as what stands behind the name: `redis 1`.
 fn locked(package: &str) -> String {

@@ -10,7 +10,7 @@ use redis::cluster_async::ClusterConnection;
 use serde_json::{Value, json};
 use sosa::{Collection, CollectionExt, Cursor, Expiry, ListOptions, LoadOptions, SaveOptions};
 use sosa_peers::arguments::Arguments;
-use sosa_peers::report::{Section, Table};
+use sosa_peers::report::{Section, Table, count as count_of, thousands};
 use sosa_peers::{Contender, compare};
 use sosa_redis::RedisCollection;
 use sosa_tests::{Cluster, Redis};
@@ -99,7 +99,7 @@ fn verbs(runtime: &Runtime, rounds: usize) -> [Table; 2] {
             async move { bare.set(key(n), serde_json::to_vec(&value).expect("JSON")).await.expect("saved") }
         });
         loads.column(
-            format!("{tasks} tasks"),
+            count_of(tasks as u64, "task"),
             compare(
                 tasks,
                 count,
@@ -111,7 +111,7 @@ fn verbs(runtime: &Runtime, rounds: usize) -> [Table; 2] {
             ),
         );
         saves.column(
-            format!("{tasks} tasks"),
+            count_of(tasks as u64, "task"),
             compare(
                 tasks,
                 count,
@@ -170,7 +170,7 @@ fn pages(runtime: &Runtime, rounds: usize) -> Table {
         };
         let both =
             [Contender::new("one index", runtime, page(&whole)), Contender::new("64 shards", runtime, page(&sharded))];
-        table.column(format!("of {limit}"), compare(1, 300, rounds, &both));
+        table.column(format!("of {}", thousands(limit as f64)), compare(1, 300, rounds, &both));
     }
     table
 }

@@ -12,7 +12,7 @@ use redis::aio::ConnectionManager;
 use redis::{AsyncCommands, Client, Script};
 use sosa::{Collection, Condition, Cursor, ListOptions, SaveOptions};
 use sosa_peers::arguments::Arguments;
-use sosa_peers::report::{Section, Table, thousands};
+use sosa_peers::report::{Section, Table, count as count_of, thousands};
 use sosa_peers::{Contender, Document, cells, compare, rates};
 use sosa_redis::RedisCollection;
 use time::OffsetDateTime;
@@ -95,7 +95,7 @@ fn verbs(runtime: &Runtime, rounds: usize) -> [Table; 3] {
     let mut saves = Table::new("save, without an index");
     let mut conditional = Table::new("save on condition of a revision, without an index");
     for (tasks, count) in [(1, 5_000), (64, 40_000), (512, 40_000)] {
-        let column = tasks_of(tasks);
+        let column = count_of(tasks as u64, "task");
         let load = |collection: &Arc<RedisCollection<Document>>| {
             let collection = collection.clone();
             move |_, n: u64| {
@@ -236,10 +236,6 @@ fn verbs(runtime: &Runtime, rounds: usize) -> [Table; 3] {
     [loads, saves, conditional]
 }
 
-fn tasks_of(tasks: usize) -> String {
-    if tasks == 1 { "1 task".to_owned() } else { format!("{tasks} tasks") }
-}
-
 /// Ids in no order, as those of sessions are.
 fn id(n: u64) -> String {
     format!("{:016x}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15))
@@ -322,7 +318,7 @@ fn indexed(runtime: &Runtime, rounds: usize, ids: u64) -> [Table; 2] {
         let old: fn(u64, u64) -> u64 = |n, _| n % 2_000 * 4 + 1;
         let new: fn(u64, u64) -> u64 = |n, count| NEW + n % count;
         let compared = compare(tasks, count, rounds, &[set(old), transaction(old), save(old)]);
-        overwrites.column(tasks_of(tasks), compared);
+        overwrites.column(count_of(tasks as u64, "task"), compared);
         // Each round starts with the index as it was.
         let restore = || {
             runtime.block_on(async {
@@ -335,7 +331,7 @@ fn indexed(runtime: &Runtime, rounds: usize, ids: u64) -> [Table; 2] {
             });
         };
         let new = [set(new).before(restore), transaction(new).before(restore), save(new).before(restore)];
-        inserts.column(tasks_of(tasks), compare(tasks, count, rounds, &new));
+        inserts.column(count_of(tasks as u64, "task"), compare(tasks, count, rounds, &new));
     }
     [overwrites, inserts]
 }
