@@ -66,7 +66,7 @@ impl Own {
 /// The version of the record's own member that this crate writes.
 const VERSION: u64 = 1;
 
-/// What the record says of itself. In the allocation it stands first, each number in 8 bytes.
+/// What the record says of itself. In the allocation it stands first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Meta {
     /// How often the session was saved.
@@ -239,8 +239,8 @@ impl SessionData {
         (0..self.len()).map(|index| self.span(index)).map(|span| (self.cut(span.key), self.cut(span.value)))
     }
 
-    /// Writes a record with these members and this own member, in its old place; unknown fields of an own member
-    /// of ours stay.
+    /// Writes a record with these members and this own member: one of ours in front, that of Express in its old
+    /// place. Unknown fields of an own member of ours stay.
     pub(crate) fn rewrite(&self, own: NewOwn<'_>, members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<Self> {
         match own {
             NewOwn::None => write(Meta::default(), b"", members),
@@ -262,7 +262,8 @@ impl SessionData {
         let (digits, mut cuts);
         cuts = values;
         cuts.push(match own {
-            NewOwn::Sosa { rev, created } if meta.rev_at.1 > 0 && meta.created == created => {
+            // It goes to the front otherwise: an object under `cookie` before it would be the record's own.
+            NewOwn::Sosa { rev, created } if meta.rev_at.1 > 0 && meta.created == created && meta.before == 0 => {
                 meta.rev = rev;
                 digits = rev.to_string();
                 Cut { at: meta.rev_at, text: digits.as_bytes() }
@@ -626,9 +627,9 @@ mod tests {
     #[test]
     fn awkward_records_are_kept_as_they_are() {
         let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
-        let text = format!(
-            r#" {{ "a" : 5e-324 , "\u0061\\b":{deep}, "twice":1, "twice":2, "\ud83d":0, "sosa":{{"v":1,"rev":1,"created":1}} }} "#
-        );
+        let own_member = r#""sosa":{"v":1,"rev":1,"created":1}"#;
+        let text =
+            format!(r#" {{ "a" : 5e-324 , "\u0061\\b":{deep}, "twice":1, "twice":2, "\ud83d":0, {own_member} }} "#);
         let data: SessionData = text.parse().unwrap();
         assert_eq!(data.as_json(), text);
         assert_eq!(data.json("a\\b"), Some(&*deep));
@@ -636,8 +637,12 @@ mod tests {
         assert_eq!(data.get::<u8>("twice").unwrap(), Some(2));
         assert_eq!(data.get::<u8>("a").unwrap_err().kind(), ErrorKind::Decode);
         assert_eq!(data.members().count(), 5);
-        assert!(data.cut_value("twice", b"3").is_none() && data.cut_value("b", b"3").is_none());
         let own = NewOwn::Sosa { rev: 10, created: 1 };
+        // Its own member is not in front.
+        assert!(data.replace(own, Vec::new()).is_none());
+        let text = format!("{{{own_member}, {}", text.trim_start_matches(" {").replace(&format!(", {own_member}"), ""));
+        let data: SessionData = text.parse().unwrap();
+        assert!(data.cut_value("twice", b"3").is_none() && data.cut_value("b", b"3").is_none());
         let cuts = ["a", "a\\b"].map(|key| data.cut_value(key, b"[]").unwrap());
         let replaced = data.replace(own, cuts.into()).unwrap();
         let expected = text.replace("5e-324", "[]").replace(&deep, "[]").replace(r#""rev":1"#, r#""rev":10"#);

@@ -64,6 +64,9 @@ impl<T: Model> MemoryCollection<T> {
         Ok(self.table.parts(self.keyspace.path(), key.id()))
     }
 
+    // The clock is read when a call begins, and lifetimes count from then: read under the lock, it would keep the
+    // processor from looking things up meanwhile.
+
     /// Looks at a live entry, and touches it if asked to.
     fn visit<R>(&self, parts: &Parts<'_>, options: LoadOptions, view: impl Fn(&Slot<T>) -> R) -> Result<Option<R>> {
         let now = self.clock.now_millis();
@@ -80,20 +83,17 @@ impl<T: Model> MemoryCollection<T> {
             }
         }
         let (seen, _expired) = self.table.write(parts, now, |shard| {
-            match shard.find(parts).map(|slot| slot.is_alive(now)) {
-                None => (Ok(None), None),
-                // Nobody may find it alive after it was seen expired, so it goes now.
-                Some(false) => (Ok(None), self.remove(shard, parts)),
-                Some(true) => match options.touch_deadline(now) {
-                    Err(error) => (Err(error), None),
-                    Ok(touch) => {
-                        if let Some(deadline) = touch {
-                            shard.set_deadline(parts, deadline);
-                        }
-                        (Ok(shard.find(parts).map(&view)), None)
-                    }
-                },
+            let expired = self.remove_expired(shard, parts, now);
+            if shard.find(parts).is_none() {
+                return (Ok(None), expired);
             }
+            let touched = options.touch_deadline(now).map(|touch| {
+                if let Some(deadline) = touch {
+                    shard.set_deadline(parts, deadline);
+                }
+                shard.find(parts).map(&view)
+            });
+            (touched, expired)
         });
         seen
     }
@@ -117,28 +117,29 @@ impl<T: Model> MemoryCollection<T> {
     }
 
     fn try_save(&self, parts: &Parts<'_>, value: T, now: u64, options: SaveOptions) -> Result<Revision> {
-        let (result, _replaced) = self.table.write(parts, now, |shard| {
-            let found = shard.find(parts);
-            let current = found.filter(|slot| slot.is_alive(now)).map(|slot| (slot.revision.into(), slot.deadline()));
-            let deadline = match options.check(current, now) {
-                Ok(deadline) => deadline,
-                Err(error) => return (Err(error), Some(value)),
-            };
-            if found.is_some() && deadline.is_past(now) {
-                let removed = self.remove(shard, parts).map(|slot| slot.value);
-                (Ok(shard.next_revision()), removed)
-            } else if found.is_some() {
-                let (revision, old) = shard.replace(parts, value, deadline);
-                (Ok(revision), Some(old))
-            } else if deadline.is_past(now) {
-                (Ok(shard.next_revision()), Some(value))
-            } else {
-                let key = parts.to_key();
-                match self.table.index.insert(key.clone(), self.limit) {
-                    Ok(()) => (Ok(shard.insert(parts, key, value, deadline)), None),
-                    Err(limit) => (Err(full(limit)), Some(value)),
+        let (result, ..) = self.table.write(parts, now, |shard| {
+            let expired = self.remove_expired(shard, parts, now);
+            let current = shard.find(parts).map(|slot| (slot.revision.into(), slot.deadline()));
+            let (result, replaced) = match (options.check(current, now), current) {
+                (Err(error), _) => (Err(error), Some(value)),
+                (Ok(deadline), Some(_)) if deadline.is_past(now) => {
+                    let removed = self.remove(shard, parts).map(|slot| slot.value);
+                    (Ok(shard.next_revision()), removed)
                 }
-            }
+                (Ok(deadline), Some(_)) => {
+                    let (revision, old) = shard.replace(parts, value, deadline);
+                    (Ok(revision), Some(old))
+                }
+                (Ok(deadline), None) if deadline.is_past(now) => (Ok(shard.next_revision()), Some(value)),
+                (Ok(deadline), None) => {
+                    let key = parts.to_key();
+                    match self.table.index.insert(key.clone(), self.limit) {
+                        Ok(()) => (Ok(shard.insert(parts, key, value, deadline)), None),
+                        Err(limit) => (Err(full(limit)), Some(value)),
+                    }
+                }
+            };
+            (result, replaced, expired)
         });
         result.map(Revision::from)
     }
@@ -146,13 +147,11 @@ impl<T: Model> MemoryCollection<T> {
     fn destroy_now(&self, id: &str, options: DestroyOptions) -> Result<bool> {
         let parts = self.parts(id)?;
         let now = self.clock.now_millis();
-        let (result, _removed) = self.table.write(&parts, now, |shard| {
-            let alive = shard.find(&parts).filter(|slot| slot.is_alive(now));
-            if let Err(error) = options.check(alive.map(|slot| slot.revision.into())) {
-                return (Err(error), None);
-            }
-            let destroyed = alive.is_some();
-            (Ok(destroyed), self.remove(shard, &parts))
+        let (result, ..) = self.table.write(&parts, now, |shard| {
+            let expired = self.remove_expired(shard, &parts, now);
+            let checked = options.check(shard.find(&parts).map(|slot| slot.revision.into()));
+            let removed = if checked.is_ok() { self.remove(shard, &parts) } else { None };
+            (checked.map(|()| removed.is_some()), removed, expired)
         });
         result
     }
@@ -174,6 +173,13 @@ impl<T: Model> MemoryCollection<T> {
             self.visit(&self.table.parts(path, id), LoadOptions::new(), item).transpose()
         });
         Ok(Page::new(items.collect::<Result<_>>()?, next))
+    }
+
+    /// Removes an entry that has expired. Every verb that meets one does: nobody may find it alive after it was
+    /// seen expired, and a call that has waited for the lock comes with an earlier time.
+    fn remove_expired(&self, shard: &mut Shard<T>, parts: &Parts<'_>, now: u64) -> Option<Slot<T>> {
+        let expired = shard.find(parts).is_some_and(|slot| !slot.is_alive(now));
+        if expired { self.remove(shard, parts) } else { None }
     }
 
     fn remove(&self, shard: &mut Shard<T>, parts: &Parts<'_>) -> Option<Slot<T>> {

@@ -61,6 +61,31 @@ async fn a_limit_is_an_error_and_evicts_nothing_that_lives() {
     assert_eq!(limited.held(), 3);
 }
 
+/// A call that has waited must not find alive what this one saw expired.
+#[tokio::test]
+async fn a_verb_that_fails_because_an_entry_has_expired_removes_it() {
+    let (store, clock) = store();
+    let things = store.collection::<u32>("things");
+    // Earlier than it, and enough for a sweep of each shard to be busy with them.
+    for n in 0..20_000 {
+        things.save_with(&n.to_string(), &n, after(1)).await.unwrap();
+    }
+    for id in ["saved", "destroyed"] {
+        things.save_with(id, &0, after(2)).await.unwrap();
+    }
+    let revision = things.load_with("saved", LoadOptions::new()).await.unwrap().unwrap().revision;
+    clock.advance(Duration::from_millis(2));
+    let before = things.held();
+    let saved = things.save_with("saved", &1, Condition::Present.into()).await;
+    assert!(saved.unwrap_err().is_conflict());
+    // A sweep removes four of a shard, and perhaps four of another.
+    assert_eq!((before - things.held()) % 4, 1);
+    let before = things.held();
+    let destroyed = things.destroy_with("destroyed", DestroyOptions::new().revision(revision)).await;
+    assert!(destroyed.unwrap_err().is_conflict());
+    assert_eq!((before - things.held()) % 4, 1);
+}
+
 /// Whichever shard the expired entry is in, and whoever removes it: ids hash anew in each table.
 #[tokio::test]
 async fn what_expired_never_takes_the_place_of_what_could_live() {

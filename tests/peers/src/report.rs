@@ -119,7 +119,7 @@ pub fn thousands(value: f64) -> String {
 }
 
 /// Writes a number of things, of which there may be one.
-pub fn count(number: u64, thing: &str) -> String {
+pub fn number_of(number: u64, thing: &str) -> String {
     format!("{} {thing}{}", thousands(number as f64), if number == 1 { "" } else { "s" })
 }
 

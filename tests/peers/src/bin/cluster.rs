@@ -10,7 +10,7 @@ use redis::cluster_async::ClusterConnection;
 use serde_json::{Value, json};
 use sosa::{Collection, CollectionExt, Cursor, Expiry, ListOptions, LoadOptions, SaveOptions};
 use sosa_peers::arguments::Arguments;
-use sosa_peers::report::{Section, Table, count as count_of, thousands};
+use sosa_peers::report::{Section, Table, number_of, thousands};
 use sosa_peers::{Contender, compare};
 use sosa_redis::RedisCollection;
 use sosa_tests::{Cluster, Redis};
@@ -99,7 +99,7 @@ fn verbs(runtime: &Runtime, rounds: usize) -> [Table; 2] {
             async move { bare.set(key(n), serde_json::to_vec(&value).expect("JSON")).await.expect("saved") }
         });
         loads.column(
-            count_of(tasks as u64, "task"),
+            number_of(tasks as u64, "task"),
             compare(
                 tasks,
                 count,
@@ -111,7 +111,7 @@ fn verbs(runtime: &Runtime, rounds: usize) -> [Table; 2] {
             ),
         );
         saves.column(
-            count_of(tasks as u64, "task"),
+            number_of(tasks as u64, "task"),
             compare(
                 tasks,
                 count,

@@ -9,7 +9,7 @@ use dashmap::DashMap;
 use sosa::{Collection, Expiry, LoadOptions, SaveOptions};
 use sosa_memory::MemoryCollection;
 use sosa_peers::arguments::Arguments;
-use sosa_peers::report::{Section, Table, count, thousands};
+use sosa_peers::report::{Section, Table, number_of, thousands};
 use sosa_peers::{cells, ids, take_turns};
 use tokio::runtime::{Builder, Runtime};
 
@@ -98,7 +98,7 @@ fn main() {
         let bench = Bench::new(entries);
         for threads in [1, 2] {
             for ((_, operation), table) in operations.into_iter().zip(&mut tables) {
-                let column = format!("{} entries, {}", thousands(entries as f64), count(threads as u64, "thread"));
+                let column = format!("{} entries, {}", thousands(entries as f64), number_of(threads as u64, "thread"));
                 table.column(column, bench.compare(operation, threads, arguments.rounds(9)));
             }
         }

@@ -12,7 +12,7 @@ use redis::aio::ConnectionManager;
 use redis::{AsyncCommands, Client, Script};
 use sosa::{Collection, Condition, Cursor, ListOptions, SaveOptions};
 use sosa_peers::arguments::Arguments;
-use sosa_peers::report::{Section, Table, count as count_of, thousands};
+use sosa_peers::report::{Section, Table, number_of, thousands};
 use sosa_peers::{Contender, Document, cells, compare, rates};
 use sosa_redis::RedisCollection;
 use time::OffsetDateTime;
@@ -95,7 +95,7 @@ fn verbs(runtime: &Runtime, rounds: usize) -> [Table; 3] {
     let mut saves = Table::new("save, without an index");
     let mut conditional = Table::new("save on condition of a revision, without an index");
     for (tasks, count) in [(1, 5_000), (64, 40_000), (512, 40_000)] {
-        let column = count_of(tasks as u64, "task");
+        let column = number_of(tasks as u64, "task");
         let load = |collection: &Arc<RedisCollection<Document>>| {
             let collection = collection.clone();
             move |_, n: u64| {
@@ -318,7 +318,7 @@ fn indexed(runtime: &Runtime, rounds: usize, ids: u64) -> [Table; 2] {
         let old: fn(u64, u64) -> u64 = |n, _| n % 2_000 * 4 + 1;
         let new: fn(u64, u64) -> u64 = |n, count| NEW + n % count;
         let compared = compare(tasks, count, rounds, &[set(old), transaction(old), save(old)]);
-        overwrites.column(count_of(tasks as u64, "task"), compared);
+        overwrites.column(number_of(tasks as u64, "task"), compared);
         // Each round starts with the index as it was.
         let restore = || {
             runtime.block_on(async {
@@ -331,7 +331,7 @@ fn indexed(runtime: &Runtime, rounds: usize, ids: u64) -> [Table; 2] {
             });
         };
         let new = [set(new).before(restore), transaction(new).before(restore), save(new).before(restore)];
-        inserts.column(count_of(tasks as u64, "task"), compare(tasks, count, rounds, &new));
+        inserts.column(number_of(tasks as u64, "task"), compare(tasks, count, rounds, &new));
     }
     [overwrites, inserts]
 }

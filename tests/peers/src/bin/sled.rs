@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sosa::{Codec, Collection, Expiry, Json, Keyspace, LoadOptions, SaveOptions};
 use sosa_peers::arguments::Arguments;
-use sosa_peers::report::{Section, Table, count};
+use sosa_peers::report::{Section, Table, number_of};
 use sosa_peers::{Contender, Document, cells, compare, take_turns};
 use sosa_sled::sled::Tree;
 use sosa_sled::{Durability, SledCollection};
@@ -94,7 +94,7 @@ impl Bench {
     }
 
     fn verbs(&self, runtime: &Runtime, rounds: usize, threads: usize, tables: &mut [Table; 3]) {
-        let column = count(threads as u64, "thread");
+        let column = number_of(threads as u64, "thread");
         let [loads, saves @ ..] = tables;
         let bare = {
             let tree = self.trees[0].clone();
