@@ -59,7 +59,7 @@ impl SessionLayer {
         Sessions::new(options).into()
     }
 
-    /// Says how to find out who sent a request, for [`TrustProxy::When`](crate::TrustProxy::When).
+    /// Says how to find out who sent a request, for [`TrustProxy::When`].
     /// With axum's `into_make_service_with_connect_info::<SocketAddr>()`:
     ///
     /// ```
