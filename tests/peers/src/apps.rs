@@ -1,8 +1,8 @@
 //! The apps that are measured: the same routes over the sessions of each library.
 //!
 //! `/fill` puts into a session what that of a shop holds, `/tiny` one number alone, and `/large` much more beside it.
-//! `/untouched` has a session and does not use it, `/read`
-//! answers one value of it, and `/write` sets that to another one. `/untouched` and `/write` answer any number.
+//! `/untouched` has a session and does not use it, `/read` answers one value of it, and `/write` sets that to another
+//! one. `/untouched` and `/write` answer any number.
 
 use std::fmt::Debug;
 use std::hint::black_box;

@@ -23,6 +23,8 @@ impl Arguments {
             match &*argument {
                 "--dry" => read.dry = true,
                 "--small" => read.small = true,
+                // What is misspelled must not overwrite the page.
+                option if option.starts_with('-') => panic!("{option} is no option: --dry, --small"),
                 word => read.number = word.parse().ok().or(read.number),
             }
         }

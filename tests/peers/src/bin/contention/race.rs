@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{Barrier, watch};
 use tokio::task::JoinSet;
 
 use crate::writers::{How, Writers};
@@ -42,18 +42,19 @@ impl Race {
 
     /// Lets these writers begin, each in a task of its own.
     pub async fn run(writers: &Arc<Writers>, numbers: Range<usize>) -> Self {
-        let (go, ready) = watch::channel(None);
+        let (go, start) = watch::channel(None);
+        let ready = Arc::new(Barrier::new(numbers.len() + 1));
         let mut running: JoinSet<f64> = JoinSet::new();
         for n in numbers {
-            let (writers, mut ready) = (writers.clone(), ready.clone());
+            let (writers, ready, mut start) = (writers.clone(), ready.clone(), start.clone());
             running.spawn(async move {
-                let began = ready.wait_for(Option::is_some).await.expect("the start").unwrap_or_else(Instant::now);
+                ready.wait().await;
+                let began = start.wait_for(Option::is_some).await.expect("the start").unwrap_or_else(Instant::now);
                 writers.write(n).await;
                 began.elapsed().as_secs_f64() * 1e3
             });
         }
-        // All of them wait for it by then.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        ready.wait().await;
         let (before, began) = (writers.calls(), Instant::now());
         go.send(Some(began)).expect("writers");
         let mut race = Self::default();

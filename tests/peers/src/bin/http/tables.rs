@@ -79,6 +79,7 @@ pub fn commands(contenders: &[Contender], redis: &Redis) -> Table {
     let runtime = Runtime::new().expect("a runtime");
     let mut table = Table::new("commands that Redis runs for the first request in ten seconds");
     for operation in OPERATIONS {
+        // By axum_session's own clock, which nobody else can move, and which it tells nobody of.
         thread::sleep(std::time::Duration::from_secs(10));
         let cells = contenders.iter().filter(|contender| contender.name != BARE).map(|contender| {
             redis.calls();
