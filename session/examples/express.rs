@@ -63,7 +63,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn session_options(options: &Options) -> Result<SessionOptions, Box<dyn Error>> {
-    let sessions = sosa_redis::connect(&options.redis, "")?.collection_at("sess:");
+    let sessions = sosa_redis::from_url(&options.redis, "")?.collection_at("sess:");
     let secure = match &*options.secure {
         "never" => Secure::Never,
         "auto" => Secure::Auto,

@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().with_max_level(options.log).with_writer(io::stderr).init();
 
     // What the shop on Express says of its sessions, in the same order.
-    let store = sosa_redis::connect(&options.redis, "")?.collection_at("sess:");
+    let store = sosa_redis::from_url(&options.redis, "")?.collection_at("sess:");
     let secrets = env::var("SESSION_SECRET").unwrap_or_else(|_| "keyboard cat".to_owned());
     let sessions = SessionOptions::express(store, secrets.split(','))
         .max_age(Duration::from_secs(24 * 60 * 60))

@@ -80,7 +80,7 @@ fn store(store: &str, prefix: &str) -> sosa::Result<Arc<dyn Collection<SessionDa
     }
     Ok(match store.strip_prefix("sled:") {
         Some(path) => Arc::new(sosa_sled::open(path, prefix)?.collection("sessions")),
-        None => Arc::new(sosa_redis::connect(store, prefix)?.collection("sessions")),
+        None => Arc::new(sosa_redis::from_url(store, prefix)?.collection("sessions")),
     })
 }
 

@@ -82,7 +82,7 @@ impl SessionOptions {
     /// | `cookie.maxAge` | [`max_age`](Self::max_age) | none: the cookie ends with the browser's session |
     /// | `rolling` | [`rolling`](Self::rolling) | off |
     /// | connect-redis's `ttl`, for sessions without a `maxAge` | [`Lifetime::idle`], with `absolute(None)` | 1 day |
-    /// | connect-redis's `prefix` | `sosa_redis::Redis::collection_at` | `sess:` |
+    /// | connect-redis's `prefix` | `sosa_redis::RedisStore::collection_at` | `sess:` |
     /// | `app.set("trust proxy", …)` | [`trust_proxy`](Self::trust_proxy) | nobody |
     ///
     /// ```

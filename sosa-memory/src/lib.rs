@@ -9,4 +9,4 @@ mod table;
 
 pub use collection::MemoryCollection;
 pub use sosa;
-pub use store::{Memory, new};
+pub use store::{MemoryStore, new};

@@ -21,8 +21,8 @@ use crate::table::Table;
 /// assert_eq!(store.collection::<i32>("people").load("ada").await?, Some(1815));
 /// # Ok(()) }
 /// ```
-pub fn new(prefix: impl Into<String>) -> Memory {
-    Memory { prefix: prefix.into(), clock: Clock::system(), limit: None, tables: Arc::default() }
+pub fn new(prefix: impl Into<String>) -> MemoryStore {
+    MemoryStore { prefix: prefix.into(), clock: Clock::system(), limit: None, tables: Arc::default() }
 }
 
 /// A store in memory. A clone shares its data.
@@ -30,7 +30,7 @@ pub fn new(prefix: impl Into<String>) -> Memory {
 /// Two calls of [`new`] make two stores that share nothing, also under one prefix; what they hold
 /// ends with the program.
 #[derive(Clone)]
-pub struct Memory {
+pub struct MemoryStore {
     prefix: String,
     clock: Clock,
     limit: Option<usize>,
@@ -40,7 +40,7 @@ pub struct Memory {
 /// The tables by the root of their keys and the type that they hold.
 type Tables = HashMap<(String, TypeId), Arc<dyn Any + Send + Sync>>;
 
-impl Memory {
+impl MemoryStore {
     /// Returns the same store under another prefix, whose collections are others.
     #[must_use]
     pub fn with_prefix(&self, prefix: impl Into<String>) -> Self {
@@ -85,10 +85,10 @@ impl Memory {
     }
 }
 
-impl fmt::Debug for Memory {
+impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { prefix, clock, limit, tables: _ } = self;
-        f.debug_struct("Memory")
+        f.debug_struct("MemoryStore")
             .field("prefix", prefix)
             .field("clock", clock)
             .field("limit", limit)

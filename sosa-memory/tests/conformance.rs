@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use sosa_memory::sosa::conformance::{Fixture, Probe};
 use sosa_memory::sosa::{Clock, Collection, async_trait};
 
-struct Store(sosa_memory::Memory, Clock);
+struct Store(sosa_memory::MemoryStore, Clock);
 
 #[async_trait]
 impl Fixture for Store {

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use sosa_memory::Memory;
+use sosa_memory::MemoryStore;
 use sosa_memory::sosa::{
     Clock, Collection, Condition, Cursor, Deadline, DestroyOptions, ErrorKind, Expiry, ListOptions, LoadOptions,
     SaveOptions,
 };
 
-fn store() -> (Memory, Clock) {
+fn store() -> (MemoryStore, Clock) {
     let clock = Clock::manual();
     (sosa_memory::new("test").with_clock(clock.clone()), clock)
 }

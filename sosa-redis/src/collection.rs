@@ -77,7 +77,7 @@ impl<T, C> RedisCollection<T, C> {
     /// sub-collections itself.
     ///
     /// ```
-    /// # fn example(store: &sosa_redis::Redis) {
+    /// # fn example(store: &sosa_redis::RedisStore) {
     /// let clubs = store.collection::<String>("clubs");
     /// // `save("ada", …)` writes the key `myapp:clubs/chess:ada`.
     /// let members = clubs.within("chess");
@@ -93,7 +93,7 @@ impl<T, C> RedisCollection<T, C> {
     ///
     /// All who write to a collection must agree on this. On one server, what was saved without the index is
     /// loaded and destroyed like all else, but is not listed before it is saved with it. On a cluster, and where
-    /// the store is [`sharded`](crate::Redis::sharded), the keys are others, `myapp:people:ada` and no longer
+    /// the store is [`sharded`](crate::RedisStore::sharded), the keys are others, `myapp:people:ada` and no longer
     /// `myapp:people:{44--}:ada`: who keeps an index does not find what was saved without.
     #[must_use]
     pub fn unindexed(mut self) -> Self {

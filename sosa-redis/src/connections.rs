@@ -20,7 +20,7 @@ use crate::wire::TIMEOUT_OF_MANY;
 ///
 /// - From a [`redis::Client`]: one connection, made at the first verb and again when it is lost. For the
 ///   least latency over a network set `nodelay` in the client's `TcpSettings`, as
-///   [`connect`](crate::connect) does; the driver's default leaves it off.
+///   [`from_url`](crate::from_url) does; the driver's default leaves it off.
 /// - From a [`ConnectionManager`]: that connection. It reconnects by its own configuration, and does not when
 ///   a network swallows all answers: `TcpSettings` has `keepalive` and `user_timeout` against that.
 /// - From a `deadpool_redis::Pool`: as many as the pool may hold at that time, beside those that it lends

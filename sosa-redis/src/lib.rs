@@ -24,7 +24,7 @@ pub use connections::Connections;
 pub use deadpool_redis;
 pub use redis;
 pub use sosa;
-pub use store::{Redis, connect, new};
+pub use store::{RedisStore, from_url, new};
 
 #[doc = include_str!("../SCALING.md")]
 pub mod scaling {}

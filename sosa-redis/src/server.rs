@@ -13,7 +13,7 @@ use crate::error;
 use crate::link::{Link, Progress, Request, Track};
 use crate::reply;
 use crate::script::Script;
-use crate::store::Redis;
+use crate::store::RedisStore;
 
 /// What a request does to the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(connections: Connections) -> Self {
         let Connections { links, room, .. } = connections;
-        Self { links, room, turn: Arc::default(), timeout: Redis::DEFAULT_TIMEOUT }
+        Self { links, room, turn: Arc::default(), timeout: RedisStore::DEFAULT_TIMEOUT }
     }
 
     /// Begins a call, which ends in time whatever it asks.

@@ -24,10 +24,10 @@ use crate::url;
 /// people.save("ada", &1815).await?;
 /// # Ok(()) }
 /// ```
-pub fn new(client: impl Into<Connections>, prefix: impl Into<String>) -> Redis {
+pub fn new(client: impl Into<Connections>, prefix: impl Into<String>) -> RedisStore {
     let connections = client.into();
     let sharded = connections.to_cluster;
-    Redis { server: Server::new(connections), prefix: prefix.into(), sharded }
+    RedisStore { server: Server::new(connections), prefix: prefix.into(), sharded }
 }
 
 /// Makes a store on what this URL names. Nothing connects before the first verb.
@@ -44,7 +44,7 @@ pub fn new(client: impl Into<Connections>, prefix: impl Into<String>) -> Redis {
 ///
 /// ```no_run
 /// # fn main() -> sosa_redis::sosa::Result<()> {
-/// let store = sosa_redis::connect("redis-cluster://10.0.0.1,10.0.0.2,10.0.0.3", "myapp")?;
+/// let store = sosa_redis::from_url("redis-cluster://10.0.0.1,10.0.0.2,10.0.0.3", "myapp")?;
 /// let people = store.collection::<String>("people");
 /// # Ok(()) }
 /// ```
@@ -53,19 +53,19 @@ pub fn new(client: impl Into<Connections>, prefix: impl Into<String>) -> Redis {
 ///
 /// [`InvalidOption`](sosa::ErrorKind::InvalidOption) if it is no such URL, or of a kind whose feature is off. The error does not repeat it,
 /// since it may hold a password.
-pub fn connect(url: &str, prefix: impl Into<String>) -> Result<Redis> {
+pub fn from_url(url: &str, prefix: impl Into<String>) -> Result<RedisStore> {
     Ok(new(url::connections(url)?, prefix))
 }
 
 /// A store on a Redis server. A clone shares its connections.
 #[derive(Clone)]
-pub struct Redis {
+pub struct RedisStore {
     server: Server,
     prefix: String,
     sharded: bool,
 }
 
-impl Redis {
+impl RedisStore {
     /// How long a verb may take unless [`with_timeout`](Self::with_timeout) says otherwise.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -113,7 +113,7 @@ impl Redis {
     /// the store's prefix nor the rule that no two collections meet holds for it.
     ///
     /// ```
-    /// # fn example(store: &sosa_redis::Redis) -> sosa_redis::RedisCollection<String> {
+    /// # fn example(store: &sosa_redis::RedisStore) -> sosa_redis::RedisCollection<String> {
     /// // `load("abc")` reads the key `sess:abc`.
     /// store.collection_at("sess:")
     /// # }
@@ -124,10 +124,10 @@ impl Redis {
 }
 
 // Not the client: what it prints is the driver's affair, and it knows the password.
-impl fmt::Debug for Redis {
+impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { server, prefix, sharded } = self;
-        let mut redis = f.debug_struct("Redis");
+        let mut redis = f.debug_struct("RedisStore");
         redis
             .field("prefix", prefix)
             .field("sharded", sharded)
@@ -142,10 +142,10 @@ mod tests {
 
     #[test]
     fn nothing_shows_the_password() {
-        let store = connect("redis://ada:sesame@127.0.0.1:1/7", "myapp").unwrap();
+        let store = from_url("redis://ada:sesame@127.0.0.1:1/7", "myapp").unwrap();
         assert!(!format!("{store:?} {:?}", store.collection::<String>("people")).contains("sesame"));
         for url in ["http://ada:sesame@host/", "redis://ada:sesame@host:port/", "sesame", "redis://h/sesame"] {
-            let error = connect(url, "myapp").unwrap_err();
+            let error = from_url(url, "myapp").unwrap_err();
             assert!(!format!("{error} {error:?}").contains("sesame"), "{error:?}");
         }
     }

@@ -57,7 +57,7 @@ fn nothing_connects_before_the_first_verb() {
     let stores = [
         sosa_redis::new(client, "clients"),
         sosa_redis::new(pool, "clients"),
-        sosa_redis::connect(&server.url(), "clients").unwrap(),
+        sosa_redis::from_url(&server.url(), "clients").unwrap(),
     ];
     let things: Vec<RedisCollection<u64>> = stores.iter().map(|store| store.collection("things")).collect();
     let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut server.control()).unwrap();
@@ -90,14 +90,14 @@ async fn a_url_names_user_password_and_database() {
         (server.unix_url(), "?user=ada&pass=sesame&db=3"),
         (format!("redis://ada:sesame@{}/3", server.address()), "?protocol=resp3"),
     ] {
-        let things = sosa_redis::connect(&format!("{scheme}{parameters}"), "clients").unwrap().collection("things");
+        let things = sosa_redis::from_url(&format!("{scheme}{parameters}"), "clients").unwrap().collection("things");
         things.save("a", &parameters.to_owned()).await.unwrap();
         let _: () = redis::cmd("SELECT").arg(3).query(&mut control).unwrap();
         let stored: String = control.get("clients:things:a").unwrap();
         assert_eq!(stored, format!("{parameters:?}"));
     }
     for url in ["redis://", "http://127.0.0.1/", "127.0.0.1", ""] {
-        let error = sosa_redis::connect(url, "clients").unwrap_err();
+        let error = sosa_redis::from_url(url, "clients").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidOption, "{url}");
     }
 }
@@ -107,7 +107,7 @@ async fn a_url_names_user_password_and_database() {
 async fn other_programs_read_and_write_the_same() {
     let server = Redis::start(&[]);
     let mut control = server.control();
-    let store = sosa_redis::connect(&server.url(), "clients").unwrap();
+    let store = sosa_redis::from_url(&server.url(), "clients").unwrap();
 
     let people = store.collection::<String>("people");
     people.save("ada", &"Ada".to_owned()).await.unwrap();
@@ -159,7 +159,7 @@ impl Codec<String> for Shout {
 async fn a_listing_survives_what_others_put_into_the_index() {
     let server = Redis::start(&[]);
     let mut control = server.control();
-    let things = sosa_redis::connect(&server.url(), "clients").unwrap().collection::<u64>("things");
+    let things = sosa_redis::from_url(&server.url(), "clients").unwrap().collection::<u64>("things");
     things.save("a", &1).await.unwrap();
     things.save_with("b", &2, SaveOptions::from(Expiry::After(Duration::from_millis(1)))).await.unwrap();
     let _: () = control.zadd("clients:things", b"\xff\xfe", 0).unwrap();

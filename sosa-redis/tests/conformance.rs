@@ -9,7 +9,7 @@ use sosa_redis::sosa::{Collection, async_trait, conformance};
 use sosa_redis::{Connections, RedisCollection};
 use sosa_tests::{Cluster, Redis, Tls, user};
 
-struct Store(sosa_redis::Redis, fn(RedisCollection<Probe>) -> Arc<dyn Collection<Probe>>);
+struct Store(sosa_redis::RedisStore, fn(RedisCollection<Probe>) -> Arc<dyn Collection<Probe>>);
 
 #[async_trait]
 impl Fixture for Store {
@@ -20,7 +20,7 @@ impl Fixture for Store {
 
     fn failing(&self) -> Option<Arc<dyn Collection<Probe>>> {
         // Nothing listens there.
-        Some(Arc::new(sosa_redis::connect("redis://127.0.0.1:1/", "").ok()?.collection("things")))
+        Some(Arc::new(sosa_redis::from_url("redis://127.0.0.1:1/", "").ok()?.collection("things")))
     }
 
     async fn elapse(&self, duration: Duration) {
@@ -55,7 +55,7 @@ async fn pool() -> Store {
 }
 
 async fn unix_socket() -> Store {
-    let store = sosa_redis::connect(&Redis::shared().unix_url(), "").expect("a URL");
+    let store = sosa_redis::from_url(&Redis::shared().unix_url(), "").expect("a URL");
     Store(store, |things| Arc::new(things))
 }
 
@@ -72,7 +72,7 @@ async fn sharded() -> Store {
 }
 
 async fn cluster() -> Store {
-    Store(sosa_redis::connect(&Cluster::shared().url(), "").expect("a URL"), |things| Arc::new(things))
+    Store(sosa_redis::from_url(&Cluster::shared().url(), "").expect("a URL"), |things| Arc::new(things))
 }
 
 async fn cluster_client() -> Store {
@@ -87,12 +87,12 @@ async fn cluster_pool() -> Store {
 }
 
 async fn cluster_unindexed() -> Store {
-    let store = sosa_redis::connect(&Cluster::shared().url(), "").expect("a URL");
+    let store = sosa_redis::from_url(&Cluster::shared().url(), "").expect("a URL");
     Store(store, |things| Arc::new(things.unindexed()))
 }
 
 async fn sentinel() -> Store {
-    Store(sosa_redis::connect(&sosa_tests::Sentinels::shared().url(), "").expect("a URL"), |things| Arc::new(things))
+    Store(sosa_redis::from_url(&sosa_tests::Sentinels::shared().url(), "").expect("a URL"), |things| Arc::new(things))
 }
 
 static TLS: LazyLock<Tls> = LazyLock::new(|| Tls::new("127.0.0.1"));

@@ -17,7 +17,7 @@ struct Watched {
 impl Watched {
     async fn start(server: &Redis) -> Self {
         let proxy = Proxy::start(server.address()).await;
-        let things = sosa_redis::connect(&proxy.url(), "trips").unwrap().collection("things");
+        let things = sosa_redis::from_url(&proxy.url(), "trips").unwrap().collection("things");
         // Connects, which is not what is counted.
         things.load("connected").await.unwrap();
         proxy.set(Fault::Gather(QUIET));

@@ -12,8 +12,8 @@ use sosa::{
 };
 
 use crate::database::Database;
-use crate::disk;
 use crate::error::BACKEND;
+use crate::group_commit;
 use crate::record::Record;
 use crate::store::Durability;
 use crate::table::{Found, Table};
@@ -95,7 +95,7 @@ impl<T, C> SledCollection<T, C> {
     pub async fn purge(&self) -> Result<u64> {
         let (mut removed, mut after) = (0, Vec::new());
         loop {
-            let purged = self.place.away(move |place, database| {
+            let purged = self.place.blocking(move |place, database| {
                 let removed = place.table.purge(database, &place.clock, &mut after)?;
                 Ok((removed, after))
             });
@@ -109,9 +109,9 @@ impl<T, C> SledCollection<T, C> {
     }
 
     /// Waits for the disk, where writes are acknowledged from there.
-    async fn settle(&self) -> Result<()> {
+    async fn wait_durable(&self) -> Result<()> {
         match self.durability {
-            Durability::Immediate => disk::settle(&self.place.database).await,
+            Durability::Immediate => group_commit::wait_durable(&self.place.database).await,
             Durability::Eventual => Ok(()),
         }
     }
@@ -122,9 +122,9 @@ impl<T: Model, C: Codec<T>> SledCollection<T, C> {
         options.touch_deadline(0)?;
         let key = self.place.key(id)?;
         let load = move |place: &Place, database: &Database| place.table.load(database, &place.clock, &key, options);
-        let Some(found) = self.place.here(load).await? else { return Ok(None) };
+        let Some(found) = self.place.inline(load).await? else { return Ok(None) };
         if options.touch.is_some() {
-            self.settle().await?;
+            self.wait_durable().await?;
         }
         decode(&*self.codec, &self.place.keyspace, id, &found, options.with_expiry).map(Some)
     }
@@ -135,11 +135,11 @@ impl<T: Model, C: Codec<T>> SledCollection<T, C> {
         let large = encoded.len() >= LARGE;
         let save =
             move |place: &Place, database: &Database| place.table.save(database, &place.clock, &key, &encoded, options);
-        let (revision, looks) = if large { self.place.away(save).await? } else { self.place.here(save).await? };
+        let (revision, looks) = if large { self.place.blocking(save).await? } else { self.place.inline(save).await? };
         if let Some(looks) = looks {
             self.place.sweep(looks);
         }
-        self.settle().await?;
+        self.wait_durable().await?;
         Ok(revision)
     }
 
@@ -147,9 +147,9 @@ impl<T: Model, C: Codec<T>> SledCollection<T, C> {
         let key = self.place.key(id)?;
         let destroy =
             move |place: &Place, database: &Database| place.table.destroy(database, &place.clock, &key, options);
-        let destroyed = self.place.here(destroy).await?;
+        let destroyed = self.place.inline(destroy).await?;
         // Also where there was nothing: it may be another's destroy that is not on the disk yet.
-        self.settle().await?;
+        self.wait_durable().await?;
         Ok(destroyed)
     }
 
@@ -174,7 +174,7 @@ impl<T: Model, C: Codec<T>> SledCollection<T, C> {
             let items = items.collect();
             Ok(Page::new(items, stretch.last.and_then(|last| id_of(&last)).map(Cursor::after)))
         };
-        self.place.away(list).await
+        self.place.blocking(list).await
     }
 }
 
@@ -186,7 +186,7 @@ impl Place {
     }
 
     /// Calls the engine where this is polled, if it answers quickly; else elsewhere.
-    async fn here<R: Send + 'static>(
+    async fn inline<R: Send + 'static>(
         &self,
         call: impl FnOnce(&Self, &Database) -> Result<R> + Send + 'static,
     ) -> Result<R> {
@@ -197,26 +197,28 @@ impl Place {
             result
         };
         if self.table.is_open() && self.database.pace.is_quick() {
-            self.database.call(|database| timed(self, database))
+            self.database.engine.call(|| timed(self, &self.database))
         } else {
-            self.away(timed).await
+            self.blocking(timed).await
         }
     }
 
     /// Calls the engine on a thread that may wait.
-    async fn away<R: Send + 'static>(
+    async fn blocking<R: Send + 'static>(
         &self,
         call: impl FnOnce(&Self, &Database) -> Result<R> + Send + 'static,
     ) -> Result<R> {
         let place = self.clone();
-        thread::run(move || place.database.call(|database| call(&place, database))).await
+        thread::run(move || place.database.engine.call(|| call(&place, &place.database))).await
     }
 
     /// Removes some of what has expired, while the caller goes on.
     fn sweep(&self, looks: usize) {
         let place = self.clone();
         // The save is done, whatever comes of this; the next sweep makes up for it.
-        thread::start(move || drop(place.database.call(|database| place.table.sweep(database, &place.clock, looks))));
+        thread::start(move || {
+            drop(place.database.engine.call(|| place.table.sweep(&place.database, &place.clock, looks)));
+        });
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sosa::{Error, ErrorKind, Outcome};
 
-use crate::check::Finding;
+use crate::verify::Finding;
 
 pub(crate) const BACKEND: &str = "sled";
 

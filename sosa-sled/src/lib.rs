@@ -1,19 +1,20 @@
 #![doc = include_str!("../README.md")]
 
-mod check;
 mod collection;
 mod database;
-mod disk;
+mod engine;
 mod error;
-mod log;
-mod mark;
+mod group_commit;
 mod pace;
 mod record;
+mod sled_format;
 mod store;
 mod table;
 mod thread;
+mod verify;
+mod watermark;
 
 pub use collection::SledCollection;
 pub use sled;
 pub use sosa;
-pub use store::{Durability, Sled, new, open};
+pub use store::{Durability, SledStore, new, open};

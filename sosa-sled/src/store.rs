@@ -8,10 +8,10 @@ use std::sync::Arc;
 use sled::Db;
 use sosa::{Clock, Keyspace, Result};
 
-use crate::check::check;
 use crate::collection::SledCollection;
 use crate::database::Database;
 use crate::error;
+use crate::verify::verify;
 
 /// Makes a store in a database that the program has opened, whose collections live under this prefix.
 ///
@@ -25,9 +25,9 @@ use crate::error;
 /// people.save("ada", &1815).await?;
 /// # Ok(()) }
 /// ```
-pub fn new(db: Db, prefix: impl Into<String>) -> Sled {
+pub fn new(db: Db, prefix: impl Into<String>) -> SledStore {
     let database = Arc::new(Database::new(db));
-    Sled { database, prefix: prefix.into(), clock: Clock::system(), durability: Durability::default() }
+    SledStore { database, prefix: prefix.into(), clock: Clock::system(), durability: Durability::default() }
 }
 
 /// Opens the database in this directory, or creates it, and makes a store in it.
@@ -53,9 +53,9 @@ pub fn new(db: Db, prefix: impl Into<String>) -> Sled {
 /// [`CapacityExceeded`](sosa::ErrorKind::CapacityExceeded) if the disk is full;
 /// [`Unsupported`](sosa::ErrorKind::Unsupported) if another version of the engine, or one with other
 /// settings, has written it; [`Other`](sosa::ErrorKind::Other) if it is damaged, with the place in the message.
-pub fn open(path: impl AsRef<Path>, prefix: impl Into<String>) -> Result<Sled> {
+pub fn open(path: impl AsRef<Path>, prefix: impl Into<String>) -> Result<SledStore> {
     let path = path.as_ref();
-    check(path).map_err(|finding| error::found(path, finding))?;
+    verify(path).map_err(|finding| error::found(path, finding))?;
     // The engine panics over some kinds of damage.
     match catch_unwind(AssertUnwindSafe(|| sled::open(path))) {
         Ok(Ok(db)) => Ok(new(db, prefix)),
@@ -80,14 +80,14 @@ pub enum Durability {
 /// A store in a database on the disk. A clone shares it. When the last clone and the last collection are
 /// dropped, all is written to the disk.
 #[derive(Clone)]
-pub struct Sled {
+pub struct SledStore {
     database: Arc<Database>,
     prefix: String,
     clock: Clock,
     durability: Durability,
 }
 
-impl Sled {
+impl SledStore {
     /// Returns the same store under another prefix, whose collections are others.
     #[must_use]
     pub fn with_prefix(&self, prefix: impl Into<String>) -> Self {
@@ -119,10 +119,10 @@ impl Sled {
     }
 }
 
-impl fmt::Debug for Sled {
+impl fmt::Debug for SledStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { database, prefix, clock, durability } = self;
-        f.debug_struct("Sled")
+        f.debug_struct("SledStore")
             .field("database", database)
             .field("prefix", prefix)
             .field("clock", clock)

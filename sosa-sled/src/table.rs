@@ -11,8 +11,8 @@ use sosa::{
 };
 
 use crate::database::Database;
-use crate::disk;
 use crate::error;
+use crate::group_commit;
 use crate::record::{self, Record};
 
 /// After how many new entries a sweep starts, and how many entries it looks at for each of them. What has
@@ -89,8 +89,9 @@ impl Table {
             return Ok(tree);
         }
         // First, so that nothing is written that could not be brought to the disk.
-        database.disk.open(|| disk::stable(&database.db))?;
-        let tree = database.db.open_tree(&self.root).map_err(|error| error::engine(error, Outcome::NotApplied))?;
+        database.group_commit.open(|| group_commit::stable(database.engine.db()))?;
+        let tree =
+            database.engine.db().open_tree(&self.root).map_err(|error| error::engine(error, Outcome::NotApplied))?;
         Ok(self.tree.get_or_init(|| tree))
     }
 

@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use sosa_sled::sosa::conformance::{Fixture, Probe};
 use sosa_sled::sosa::{Clock, Collection, async_trait, conformance};
-use sosa_sled::{Durability, Sled, SledCollection, sled};
+use sosa_sled::{Durability, SledCollection, SledStore, sled};
 
 struct Store {
     /// Two handles of one database, which take turns.
-    handles: [Sled; 2],
+    handles: [SledStore; 2],
     clock: Clock,
     open: fn(SledCollection<Probe>) -> Arc<dyn Collection<Probe>>,
 }

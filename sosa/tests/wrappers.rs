@@ -14,7 +14,7 @@ type Dyn = Arc<dyn Collection<Probe>>;
 
 /// Collections in memory, inside something.
 struct Wrapped {
-    store: sosa_memory::Memory,
+    store: sosa_memory::MemoryStore,
     clock: Clock,
     wrap: fn(MemoryCollection<Probe>) -> Dyn,
 }

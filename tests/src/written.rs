@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sosa::ErrorKind;
-use sosa_sled::Sled;
+use sosa_sled::SledStore;
 
 /// A value of which no half can be taken for a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ impl Written {
     /// # Errors
     ///
     /// Those of the store.
-    pub fn open(path: impl AsRef<Path>) -> sosa::Result<Sled> {
+    pub fn open(path: impl AsRef<Path>) -> sosa::Result<SledStore> {
         loop {
             match sosa_sled::open(&path, Self::PREFIX) {
                 Err(error) if error.kind() == ErrorKind::Unavailable => std::thread::yield_now(),

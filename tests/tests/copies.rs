@@ -28,7 +28,7 @@ async fn a_hundred_thousand_entries_come_back_from_sled_and_redis() {
     let directory = tempfile::tempdir().expect("a directory");
     let memory = sosa_memory::new("from").collection::<String>("things");
     let sled = sosa_sled::open(directory.path(), "copy").expect("a database").collection::<String>("things");
-    let redis = sosa_redis::connect(&server.url(), "copy").expect("a URL").collection::<String>("things");
+    let redis = sosa_redis::from_url(&server.url(), "copy").expect("a URL").collection::<String>("things");
     let back = sosa_memory::new("back").collection::<String>("things");
     // A fixed time far from now, so that nothing ends on the way.
     let deadline = |n: u64| UNIX_EPOCH + Duration::from_millis(4_000_000_000_000 + n);

@@ -48,7 +48,7 @@ async fn to_read_one_key_costs_no_more_than_to_carry_the_record() {
     assert!(large <= small + 100, "it depends on the record's size");
 
     let redis = Redis::start(&[]);
-    let collection = sosa_redis::connect(redis.url().as_str(), "").expect("a URL").collection_at("sess:");
+    let collection = sosa_redis::from_url(redis.url().as_str(), "").expect("a URL").collection_at("sess:");
     let (small, large) = (cost(collection.clone(), 1000).await, cost(collection, 1_000_000).await);
     println!("on Redis: {small} bytes of 1 KB, {large} of 1 MB");
     // Two answers carry it, the second of which is the touch's; of each the driver makes one copy and the

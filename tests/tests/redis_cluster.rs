@@ -24,7 +24,7 @@ const EITHER: &[Outcome] = &[Outcome::NotApplied, Outcome::Unknown];
 const GONE: &[(ErrorKind, &[Outcome])] = &[(ErrorKind::Unavailable, EITHER), (ErrorKind::Timeout, EITHER)];
 
 fn things(cluster: &Cluster) -> Things {
-    sosa_redis::connect(&cluster.url(), "cluster").unwrap().with_timeout(TIMEOUT).collection("things")
+    sosa_redis::from_url(&cluster.url(), "cluster").unwrap().with_timeout(TIMEOUT).collection("things")
 }
 
 /// The slot of the shard that an id is in.
@@ -52,7 +52,7 @@ fn id_at(cluster: &Cluster, node: usize) -> String {
 async fn a_collection_spreads_over_all_primaries() {
     const ENTRIES: usize = 3000;
     let cluster = Cluster::shared();
-    let things = sosa_redis::connect(&cluster.url(), "spread").unwrap().collection::<usize>("things");
+    let things = sosa_redis::from_url(&cluster.url(), "spread").unwrap().collection::<usize>("things");
     let ids: Vec<_> = (0..ENTRIES).map(|n| format!("{n:04}")).collect();
     for (n, id) in ids.iter().enumerate() {
         things.save(id, &n).await.unwrap();
@@ -152,7 +152,7 @@ async fn what_is_cut_off_is_not_sent_again() {
     pool.resize(1);
     let client = redis::cluster::ClusterClient::new(nodes).unwrap();
     let stores = [
-        ("URL", sosa_redis::connect(&cluster.url(), "cluster").unwrap()),
+        ("URL", sosa_redis::from_url(&cluster.url(), "cluster").unwrap()),
         ("ClusterClient", sosa_redis::new(client, "cluster")),
         ("cluster::Pool", sosa_redis::new(pool, "cluster")),
     ];
@@ -208,7 +208,7 @@ async fn what_is_late_is_not_sent_again() {
 
     let cluster = Cluster::start(1, 0, &[]);
     let patient = Duration::from_secs(4);
-    let things = sosa_redis::connect(&cluster.url(), "cluster").unwrap().with_timeout(patient).collection("things");
+    let things = sosa_redis::from_url(&cluster.url(), "cluster").unwrap().with_timeout(patient).collection("things");
     for stopped in [1300, 2500] {
         let load = Load::start(&things, patient);
         load.progress(2000).await;
@@ -390,8 +390,8 @@ async fn one_server_becomes_a_cluster() {
     const ENTRIES: u64 = 300;
     let hour = || SaveOptions::from(Expiry::After(Duration::from_secs(3600)));
     let server = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
-    let store = sosa_redis::connect(&server.url(), "grows").unwrap();
-    let of = |store: &sosa_redis::Redis| {
+    let store = sosa_redis::from_url(&server.url(), "grows").unwrap();
+    let of = |store: &sosa_redis::RedisStore| {
         let things: [Things; 2] = [store.clone().sharded().collection("things"), store.collection("plain").unindexed()];
         things
     };
@@ -402,7 +402,7 @@ async fn one_server_becomes_a_cluster() {
     }
     let mut cluster = Cluster::of(server);
     // By the old URL, until all processes have the new one.
-    let clustered = sosa_redis::connect(&cluster.url(), "grows").unwrap();
+    let clustered = sosa_redis::from_url(&cluster.url(), "grows").unwrap();
     for (old, new) in of(&store).into_iter().zip(of(&clustered)) {
         for n in 0..ENTRIES {
             let id = n.to_string();

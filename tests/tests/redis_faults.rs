@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_millis(400);
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn things(url: &str) -> Things {
-    sosa_redis::connect(url, "faults").unwrap().with_timeout(TIMEOUT).collection("things")
+    sosa_redis::from_url(url, "faults").unwrap().with_timeout(TIMEOUT).collection("things")
 }
 
 fn tell(control: &mut Connection, command: &str) {
@@ -325,7 +325,7 @@ async fn a_user_with_few_rights() {
     let readme = include_str!("../../sosa-redis/README.md");
     let line = readme.lines().find(|line| line.starts_with("ACL SETUSER")).unwrap();
     tell(&mut server.control(), &line.replace("PASSWORD", "sesame"));
-    let store = sosa_redis::connect(&format!("redis://myapp:sesame@{}/", server.address()), "myapp").unwrap();
+    let store = sosa_redis::from_url(&format!("redis://myapp:sesame@{}/", server.address()), "myapp").unwrap();
     let things: Things = store.collection("things");
     for _ in 0..2 {
         for n in 0..100 {
@@ -435,7 +435,7 @@ async fn callers_that_do_not_wait() {
     while tokio::time::timeout(Duration::from_millis(1), things.load("a")).await.is_err() {}
     assert!(began.elapsed() < Duration::from_secs(2), "served only after {:?}", began.elapsed());
     // And a timeout beyond all clocks is none.
-    let patient = sosa_redis::connect(&server.url(), "faults").unwrap().with_timeout(Duration::MAX);
+    let patient = sosa_redis::from_url(&server.url(), "faults").unwrap().with_timeout(Duration::MAX);
     assert_eq!(patient.collection::<u64>("things").load("a").await.unwrap(), None);
 }
 

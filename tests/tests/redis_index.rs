@@ -20,7 +20,7 @@ fn savers(server: &Redis, processes: usize, lifetime: Duration) -> Vec<Child> {
 }
 
 fn things(server: &Redis) -> RedisCollection<u64> {
-    sosa_redis::connect(&server.url(), "index").unwrap().collection("things")
+    sosa_redis::from_url(&server.url(), "index").unwrap().collection("things")
 }
 
 /// Returns how many ids are in the index, and how many of them live, at one moment.

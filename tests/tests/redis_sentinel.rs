@@ -18,7 +18,7 @@ const EITHER: &[Outcome] = &[Outcome::NotApplied, Outcome::Unknown];
 const GONE: &[(ErrorKind, &[Outcome])] = &[(ErrorKind::Unavailable, EITHER), (ErrorKind::Timeout, EITHER)];
 
 fn things(sentinels: &Sentinels) -> Things {
-    sosa_redis::connect(&sentinels.url(), "sentinel").unwrap().with_timeout(TIMEOUT).collection("things")
+    sosa_redis::from_url(&sentinels.url(), "sentinel").unwrap().with_timeout(TIMEOUT).collection("things")
 }
 
 async fn outage(things: &Things) -> Duration {
@@ -89,14 +89,14 @@ async fn sentinels_are_gone() {
     let url = sentinels.url();
     sentinels.sentinels[0].kill();
     sentinels.sentinels[1].kill();
-    let store = sosa_redis::connect(&url, "sentinel").unwrap();
+    let store = sosa_redis::from_url(&url, "sentinel").unwrap();
     let things: Things = store.collection("things");
     things.save("a", &1).await.unwrap();
     assert_eq!(things.load("a").await.unwrap(), Some(1));
     // Who knows where it is needs none.
     sentinels.sentinels[2].kill();
     assert_eq!(things.load("a").await.unwrap(), Some(1));
-    let late = sosa_redis::connect(&url, "sentinel").unwrap().collection::<u64>("things");
+    let late = sosa_redis::from_url(&url, "sentinel").unwrap().collection::<u64>("things");
     let error = late.save("a", &2).await.unwrap_err();
     println!("no Sentinel: {error}");
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error:?}");
@@ -105,7 +105,7 @@ async fn sentinels_are_gone() {
     let sentinels = Sentinels::start(&[]);
     let hosts = |url: &str| url.split(['/', '?']).nth(2).unwrap().to_owned();
     let unknown = other.replace(&hosts(&other), &hosts(&sentinels.url()));
-    let unknown = sosa_redis::connect(&unknown, "sentinel").unwrap().collection::<u64>("things");
+    let unknown = sosa_redis::from_url(&unknown, "sentinel").unwrap().collection::<u64>("things");
     let error = unknown.save("a", &2).await.unwrap_err();
     println!("a name that no Sentinel knows: {error}");
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error:?}");

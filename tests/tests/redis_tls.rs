@@ -8,7 +8,7 @@ use redis::cluster::ClusterClient;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{Client, ConnectionAddr, TlsMode};
 use sosa::{Collection, CollectionExt, DestroyOptions, ErrorKind, Expiry, ListOptions, LoadOptions, Outcome};
-use sosa_redis::{Connections, Redis as Store};
+use sosa_redis::{Connections, RedisStore as Store};
 use sosa_tests::{Cluster, Redis, Sentinels, Tls, user};
 
 /// Does all that a collection does, more than once, so that each script was new to each server.

@@ -22,7 +22,7 @@ async fn calls<F: Future<Output = sosa_session::Result<()>>>(
 async fn what_a_request_costs() {
     let redis = Redis::start(&[]);
     let collection =
-        sosa_redis::connect(redis.url().as_str(), "trips").expect("a URL").collection("sessions").unindexed();
+        sosa_redis::from_url(redis.url().as_str(), "trips").expect("a URL").collection("sessions").unindexed();
     let key = SigningKey::new("0123456789abcdef0123456789abcdef").expect("long enough");
     let options = SessionOptions::new(collection).cookie(CookieOptions::new().secure(Secure::Never)).signed([key]);
     let sessions = Sessions::new(options);

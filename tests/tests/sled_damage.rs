@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use fastrand::Rng;
 use sosa::{Collection, ErrorKind, ListOptions};
-use sosa_sled::{Sled, SledCollection};
+use sosa_sled::{SledCollection, SledStore};
 use sosa_tests::Written;
 
 /// All entries, by their ids.
@@ -43,7 +43,7 @@ fn copy(files: &Files, from: &Path, to: &Path) {
     }
 }
 
-fn things(store: &Sled) -> SledCollection<Written> {
+fn things(store: &SledStore) -> SledCollection<Written> {
     store.collection(Written::NAME)
 }
 

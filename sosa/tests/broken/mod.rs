@@ -10,7 +10,7 @@ use sosa::{
     Clock, Codec, Collection, Condition, Cursor, DestroyOptions, Entry, Error, ErrorKind, Expiry, Item, Json, Keyspace,
     ListOptions, LoadOptions, Outcome, Page, Result, Revision, SaveOptions, async_trait,
 };
-use sosa_memory::{Memory, MemoryCollection};
+use sosa_memory::{MemoryCollection, MemoryStore};
 use tokio::task::yield_now;
 
 macro_rules! defects {
@@ -125,7 +125,7 @@ defects! {
 /// A store whose collections have this defect.
 pub(crate) struct Broken {
     defect: Defect,
-    store: Memory,
+    store: MemoryStore,
     clock: Clock,
     /// What all handles of one place know.
     memory: Mutex<HashMap<String, Arc<Known>>>,

@@ -13,7 +13,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().ok_or("a URL is missing")?;
     let lifetime = Duration::from_millis(arguments.next().ok_or("a lifetime is missing")?.parse()?);
-    let things = sosa_redis::connect(&url, "index")?.collection("things");
+    let things = sosa_redis::from_url(&url, "index")?.collection("things");
     let mut tasks = JoinSet::new();
     for _ in 0..TASKS {
         let things = things.clone();

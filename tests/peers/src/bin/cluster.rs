@@ -64,7 +64,7 @@ fn verbs(runtime: &Runtime, rounds: usize) -> [Table; 2] {
     let cluster = Cluster::start(3, 0, &[]);
     let client = ClusterClient::new([cluster.nodes[0].url()]).expect("a URL");
     let bare = runtime.block_on(client.get_async_connection()).expect("a connection");
-    let store = sosa_redis::connect(&cluster.url(), "bench").expect("a URL");
+    let store = sosa_redis::from_url(&cluster.url(), "bench").expect("a URL");
     let indexed = Arc::new(store.collection::<Value>("things"));
     let plain = Arc::new(store.collection::<Value>("things").unindexed());
     runtime.block_on(async {
@@ -139,7 +139,7 @@ fn bare_operation<R, F: Fn(ClusterConnection, u64) -> R>(
 fn pages(runtime: &Runtime, rounds: usize) -> Table {
     let mut table = Table::new("pages a second");
     let server = Redis::start(&[]);
-    let store = sosa_redis::connect(&server.url(), "bench").expect("a URL").with_timeout(Duration::from_secs(60));
+    let store = sosa_redis::from_url(&server.url(), "bench").expect("a URL").with_timeout(Duration::from_secs(60));
     let whole = Arc::new(store.collection::<u64>("whole"));
     let sharded = Arc::new(store.sharded().collection::<u64>("sharded"));
     const ENTRIES: u64 = 200_000;
@@ -189,7 +189,7 @@ fn sizing(runtime: &Runtime) {
         ("10 bytes of JSON, with an index", |_| json!("12345678"), true, false),
     ] {
         let server = Redis::start(&[]);
-        let store = sosa_redis::connect(&server.url(), "myapp").expect("a URL");
+        let store = sosa_redis::from_url(&server.url(), "myapp").expect("a URL");
         let store = if sharded { store.sharded() } else { store };
         let things = store.collection::<Value>("sessions");
         let things = if indexed { things } else { things.unindexed() };
@@ -206,7 +206,7 @@ fn sizing(runtime: &Runtime) {
 
     println!("\n| verb | microseconds of the server | operations a second if it did nothing else |\n|---|---|---|");
     let server = Redis::start(&[]);
-    let store = sosa_redis::connect(&server.url(), "myapp").expect("a URL");
+    let store = sosa_redis::from_url(&server.url(), "myapp").expect("a URL");
     let (plain, indexed) = (store.collection("plain").unindexed(), store.collection("indexed"));
     for things in [&plain, &indexed] {
         each(runtime, TASKS, ENTRIES / 10, things, |things, n| async move {

@@ -63,7 +63,7 @@ fn verbs(runtime: &Runtime, rounds: usize) -> [Table; 3] {
     let bare = runtime.block_on(ConnectionManager::new(client.clone())).expect("a connection");
     let pool = Config::from_url(server.url()).create_pool(Some(PoolRuntime::Tokio1)).expect("a pool");
     // One pointer to clone, as a connection of the driver is.
-    let unindexed = |store: sosa_redis::Redis| Arc::new(store.collection::<Document>("things").unindexed());
+    let unindexed = |store: sosa_redis::RedisStore| Arc::new(store.collection::<Document>("things").unindexed());
     let on_manager = unindexed(sosa_redis::new(bare.clone(), "bench"));
     let on_client = unindexed(sosa_redis::new(client, "bench"));
     let on_pool = unindexed(sosa_redis::new(pool.clone(), "bench"));

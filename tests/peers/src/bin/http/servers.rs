@@ -84,7 +84,7 @@ async fn router_in_memory(name: &str) -> Router {
 }
 
 async fn router_on_redis(name: &str, url: &str) -> Router {
-    let store = |prefix| sosa_redis::connect(url, prefix).expect("a URL");
+    let store = |prefix| sosa_redis::from_url(url, prefix).expect("a URL");
     match name {
         BARE => apps::bare(),
         SOSA => apps::sosa(SessionOptions::new(store("bench").collection("sessions"))),

@@ -1,4 +1,4 @@
-//! The mark: how far a database had come when it was last brought to the disk.
+//! The watermark: how far a database had come when it was last brought to the disk.
 //!
 //! It is a file of ours beside the engine's, written after each sync and not synced itself, so that its place in
 //! the log may be behind what is there, and never before it. What it names and is not there was lost.
@@ -14,7 +14,7 @@ const NAME: &str = "sosa.mark";
 const MAGIC: &[u8; 8] = b"sosa\0\0\0\x01";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub(crate) struct Watermark {
     /// The place in the log up to which all was on the disk, itself included.
     pub(crate) stable: i64,
     /// The length of the log's file.
@@ -22,9 +22,9 @@ pub(crate) struct Mark {
 }
 
 /// The file, as it is written.
-pub(crate) struct MarkFile(File);
+pub(crate) struct WatermarkFile(File);
 
-impl MarkFile {
+impl WatermarkFile {
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         File::options().create(true).truncate(false).write(true).open(directory.join(NAME)).map(Self)
     }
@@ -34,22 +34,22 @@ impl MarkFile {
         self.0.sync_data()
     }
 
-    pub(crate) fn write(&mut self, mark: Mark) -> io::Result<()> {
+    pub(crate) fn write(&mut self, watermark: Watermark) -> io::Result<()> {
         // In one piece, which no page of the system's divides.
         self.0.rewind()?;
-        self.0.write_all(&mark.to_bytes())
+        self.0.write_all(&watermark.to_bytes())
     }
 }
 
-impl Mark {
-    /// Reads the mark of a database: `None` if it has none, and an error of the kind `InvalidData` if it is
+impl Watermark {
+    /// Reads the watermark of a database: `None` if it has none, and an error of the kind `InvalidData` if it is
     /// damaged.
     pub(crate) fn read(directory: &Path) -> io::Result<Option<Self>> {
         match fs::read(directory.join(NAME)) {
             // A machine that stopped as the file was new leaves it empty, or without its content.
             Ok(bytes) if bytes.iter().all(|byte| *byte == 0) => Ok(None),
             Ok(bytes) => match Self::from_bytes(&bytes) {
-                Some(mark) => Ok(Some(mark)),
+                Some(watermark) => Ok(Some(watermark)),
                 None => Err(io::Error::new(io::ErrorKind::InvalidData, format!("`{NAME}` is damaged"))),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -70,8 +70,8 @@ impl Mark {
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; 28] = bytes.try_into().ok()?;
         let number = |at: usize| bytes[at..at + 8].try_into().map(u64::from_be_bytes).ok();
-        let mark = Self { stable: number(8)?.cast_signed(), length: number(16)? };
-        (mark.to_bytes() == *bytes).then_some(mark)
+        let watermark = Self { stable: number(8)?.cast_signed(), length: number(16)? };
+        (watermark.to_bytes() == *bytes).then_some(watermark)
     }
 }
 
@@ -80,17 +80,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_comes_back_and_no_bit_of_it_may_change() {
+    fn a_watermark_comes_back_and_no_bit_of_it_may_change() {
         let directory = tempfile::tempdir().unwrap();
-        assert_eq!(Mark::read(directory.path()).unwrap(), None);
-        let mut file = MarkFile::open(directory.path()).unwrap();
-        for mark in [Mark { stable: -1, length: 0 }, Mark { stable: i64::MAX, length: u64::MAX }] {
-            file.write(mark).unwrap();
-            assert_eq!(Mark::read(directory.path()).unwrap(), Some(mark));
+        assert_eq!(Watermark::read(directory.path()).unwrap(), None);
+        let mut file = WatermarkFile::open(directory.path()).unwrap();
+        for watermark in [Watermark { stable: -1, length: 0 }, Watermark { stable: i64::MAX, length: u64::MAX }] {
+            file.write(watermark).unwrap();
+            assert_eq!(Watermark::read(directory.path()).unwrap(), Some(watermark));
             for bit in 0..28 * 8 {
-                let mut bytes = mark.to_bytes();
+                let mut bytes = watermark.to_bytes();
                 bytes[bit / 8] ^= 1 << (bit % 8);
-                assert_eq!(Mark::from_bytes(&bytes), None);
+                assert_eq!(Watermark::from_bytes(&bytes), None);
             }
         }
     }

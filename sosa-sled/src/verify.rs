@@ -3,7 +3,7 @@
 //! What the engine cannot read as it recovers it takes for the end of the log, cuts off, and overwrites. That is
 //! right for what a crash left half written, and wrong for what was on the disk and was damaged since. So
 //! this reads first: the same stretch of the log as the recovery, up to the last place that is known to have
-//! been on the disk. That is what the mark says. Without one the log's own word is taken, which the engine
+//! been on the disk. The watermark tells which. Without one the log's own word is taken, which the engine
 //! gives before the file's length and the drive's cache are safe. Older pages the engine checks itself, as it
 //! reads them.
 
@@ -12,8 +12,8 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use crate::log::{self, Header, Message, Piece, SEGMENT, SEGMENT_HEADER, Snapshot};
-use crate::mark::Mark;
+use crate::sled_format::{self, Header, Message, Piece, SEGMENT, SEGMENT_HEADER, Snapshot};
+use crate::watermark::Watermark;
 
 /// Why a database should not be opened.
 #[derive(Debug)]
@@ -37,9 +37,9 @@ fn damaged(what: impl Into<String>) -> Finding {
 }
 
 /// Looks whether the engine may open the database in this directory.
-pub(crate) fn check(directory: &Path) -> Result<(), Finding> {
-    let mark = || {
-        Mark::read(directory).map_err(|error| match error.kind() {
+pub(crate) fn verify(directory: &Path) -> Result<(), Finding> {
+    let watermark = || {
+        Watermark::read(directory).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => damaged(error.to_string()),
             _ => error.into(),
         })
@@ -48,7 +48,7 @@ pub(crate) fn check(directory: &Path) -> Result<(), Finding> {
         Ok(db) => db,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // A new one.
-            return mark()?.map_or(Ok(()), |_| Err(damaged("`db` is missing")));
+            return watermark()?.map_or(Ok(()), |_| Err(damaged("`db` is missing")));
         }
         Err(error) => return Err(error.into()),
     };
@@ -57,13 +57,13 @@ pub(crate) fn check(directory: &Path) -> Result<(), Finding> {
         TryLockError::WouldBlock => Finding::Held,
         TryLockError::Error(error) => error.into(),
     })?;
-    let mark = mark()?;
-    if !is_as_configured(directory, mark.is_some())? {
+    let watermark = watermark()?;
+    if !is_as_configured(directory, watermark.is_some())? {
         return Ok(());
     }
     let (snapshot, unfinished) = snapshots(directory)?;
     let length = db.metadata()?.len();
-    Log { db, length, blobs: directory.join("blobs") }.check(snapshot, mark)?;
+    Log { db, length, blobs: directory.join("blobs") }.check(snapshot, watermark)?;
     for path in unfinished {
         fs::remove_file(path)?;
     }
@@ -121,12 +121,12 @@ struct Log {
 type Segments = BTreeMap<i64, u64>;
 
 impl Log {
-    /// Looks for all that was on the disk: what is behind the snapshot up to the mark.
-    fn check(&mut self, snapshot: Snapshot, mark: Option<Mark>) -> Result<(), Finding> {
+    /// Looks for all that was on the disk: what is behind the snapshot up to the watermark.
+    fn check(&mut self, snapshot: Snapshot, watermark: Option<Watermark>) -> Result<(), Finding> {
         let next = snapshot.next.unwrap_or(0);
         let first = begin(next);
         let Headers { segments, claimed, cleared } = self.headers(first)?;
-        let stable = mark.map_or(claimed, |mark| mark.stable).max(next - 1);
+        let stable = watermark.map_or(claimed, |watermark| watermark.stable).max(next - 1);
         // The last ones are not used again before they are on the disk.
         let mut last = begin(claimed.max(first));
         while last <= stable {
@@ -143,15 +143,15 @@ impl Log {
             }
         }
         let (pages, end) = self.walk(snapshot, &segments, stable)?;
-        self.check_length(mark, end)?;
+        self.check_length(watermark, end)?;
         self.check_pages(&pages)
     }
 
     /// Looks whether the file is as long as it was. The engine itself makes it shorter, by whole segments, and
     /// longer again by parts of one; but not both within one segment of the log.
-    fn check_length(&self, mark: Option<Mark>, end: i64) -> Result<(), Finding> {
-        match mark {
-            Some(Mark { stable, length })
+    fn check_length(&self, watermark: Option<Watermark>, end: i64) -> Result<(), Finding> {
+        match watermark {
+            Some(Watermark { stable, length })
                 if self.length < length && !self.length.is_multiple_of(SEGMENT) && end - stable <= SEGMENT as i64 =>
             {
                 Err(damaged(format!("`db` ends at byte {}, too early", self.length)))
@@ -205,11 +205,11 @@ impl Log {
             let segment = self.segment(base)?;
             let own = number(begins);
             let mut at = SEGMENT_HEADER;
-            while log::may_begin(at) {
+            while sled_format::may_begin(at) {
                 let rest = segment.get(at..).unwrap_or_default();
                 let on_the_disk = begins + at as i64 <= stable;
                 let place = base + at as u64;
-                let Some((message, _, length)) = log::message(rest).filter(|(_, of, _)| *of == own) else {
+                let Some((message, _, length)) = sled_format::message(rest).filter(|(_, of, _)| *of == own) else {
                     if !on_the_disk {
                         return Ok((pages, end));
                     }
@@ -266,7 +266,7 @@ impl Log {
 
     fn blob(&self, blob: i64) -> io::Result<Blob> {
         match fs::read(self.blobs.join(blob.to_string())) {
-            Ok(bytes) if log::is_blob(&bytes) => Ok(Blob::Whole),
+            Ok(bytes) if sled_format::is_blob(&bytes) => Ok(Blob::Whole),
             Ok(_) => Ok(Blob::Damaged),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Blob::Missing),
             Err(error) => Err(error),
@@ -301,5 +301,5 @@ fn number(lsn: i64) -> u64 {
 
 /// Returns whether a whole message of such a segment is anywhere in these bytes.
 fn holds_message(bytes: &[u8], of: impl Fn(u64) -> bool) -> bool {
-    (0..bytes.len()).any(|at| log::message(&bytes[at..]).is_some_and(|(_, number, _)| of(number)))
+    (0..bytes.len()).any(|at| sled_format::message(&bytes[at..]).is_some_and(|(_, number, _)| of(number)))
 }

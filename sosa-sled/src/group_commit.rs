@@ -12,14 +12,14 @@ use tokio::sync::oneshot;
 
 use crate::database::Database;
 use crate::error;
-use crate::mark::{Mark, MarkFile};
 use crate::thread;
+use crate::watermark::{Watermark, WatermarkFile};
 
 /// How long a write waits for the disk: longer than the pauses of one that works.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The files of a database, and the writers that wait for them.
-pub(crate) struct Disk {
+pub(crate) struct GroupCommit {
     path: PathBuf,
     files: OnceLock<Files>,
     waiting: Mutex<Waiting>,
@@ -42,7 +42,7 @@ enum Failure {
     Broken,
 }
 
-impl Disk {
+impl GroupCommit {
     pub(crate) fn new(path: PathBuf) -> Self {
         Self { path, files: OnceLock::new(), waiting: Mutex::default() }
     }
@@ -67,10 +67,10 @@ impl Disk {
 }
 
 /// Waits until all that was written before is on the disk.
-pub(crate) async fn settle(database: &Arc<Database>) -> Result<()> {
+pub(crate) async fn wait_durable(database: &Arc<Database>) -> Result<()> {
     let (writer, settled) = oneshot::channel();
     let unserved = {
-        let mut waiting = database.disk.waiting();
+        let mut waiting = database.group_commit.waiting();
         waiting.writers.push(writer);
         !std::mem::replace(&mut waiting.served, true)
     };
@@ -95,7 +95,7 @@ impl Service {
     fn run(mut self) {
         loop {
             let writers = {
-                let mut waiting = self.database.disk.waiting();
+                let mut waiting = self.database.group_commit.waiting();
                 if waiting.writers.is_empty() {
                     waiting.served = false;
                     self.ended = true;
@@ -104,12 +104,12 @@ impl Service {
                 std::mem::take(&mut waiting.writers)
             };
             // What they wrote, they wrote before they came here.
-            let settled = match self.database.call(|database| Ok(sync(database))) {
+            let settled = match self.database.engine.call(|| Ok(sync(&self.database))) {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => {
                     // What a sync could not write it may have forgotten: the next one would succeed, and
                     // prove nothing.
-                    self.database.give_up();
+                    self.database.engine.give_up();
                     Err(Failure::Engine(error))
                 }
                 Err(_) => Err(Failure::Broken),
@@ -126,7 +126,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         if !self.ended {
-            let mut waiting = self.database.disk.waiting();
+            let mut waiting = self.database.group_commit.waiting();
             waiting.served = false;
             waiting.writers.clear();
         }
@@ -146,9 +146,9 @@ impl Failure {
 fn sync(database: &Database) -> sled::Result<()> {
     // On Linux the engine ends this with `sync_file_range`, which writes neither the file's length nor
     // what the drive has in its cache.
-    database.db.flush()?;
-    let stable = stable(&database.db);
-    match database.disk.files.get() {
+    database.engine.db().flush()?;
+    let stable = stable(database.engine.db());
+    match database.group_commit.files.get() {
         Some(files) => Ok(files.sync(stable)?),
         None => Ok(()),
     }
@@ -171,7 +171,7 @@ struct Files {
 
 /// What is on the disk.
 struct Synced {
-    mark: MarkFile,
+    watermark: WatermarkFile,
     /// The blobs that the log names up to this place.
     up_to: i64,
     /// When the directory was last changed, as it was read.
@@ -185,17 +185,17 @@ impl Files {
     /// Opens them when the engine has written the log up to this place.
     fn open(path: &Path, stable: i64) -> io::Result<Self> {
         let log = File::open(path.join("db"))?;
-        let mark = MarkFile::open(path)?;
+        let watermark = WatermarkFile::open(path)?;
         let blobs = path.join("blobs");
         File::open(path.join("conf"))?.sync_data()?;
         // The names of what was just created; the engine does not sync them.
         for directory in [Some(blobs.as_path()), Some(path), path.parent()].into_iter().flatten() {
             sync_directory(directory)?;
         }
-        let files = Self { log, blobs, synced: Mutex::new(Synced { mark, up_to: 0, changed: None }) };
+        let files = Self { log, blobs, synced: Mutex::new(Synced { watermark, up_to: 0, changed: None }) };
         // What the last mark said is no longer of interest; it may be of a log that was cut off since.
         files.sync(stable)?;
-        files.synced.lock().unwrap_or_else(PoisonError::into_inner).mark.sync()?;
+        files.synced.lock().unwrap_or_else(PoisonError::into_inner).watermark.sync()?;
         Ok(files)
     }
 
@@ -205,7 +205,7 @@ impl Files {
         self.sync_blobs(&mut synced, stable)?;
         let length = self.log.metadata()?.len();
         self.log.sync_data()?;
-        synced.mark.write(Mark { stable, length })
+        synced.watermark.write(Watermark { stable, length })
     }
 
     /// The engine writes blobs as files of their own, named by their place in the log, and syncs none.
