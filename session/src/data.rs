@@ -11,7 +11,7 @@ use serde::de::{self, Deserialize, DeserializeOwned, Deserializer};
 use serde::ser::{self, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, shown};
 use crate::id::Handle;
 use crate::json::{self, Span};
 
@@ -383,7 +383,7 @@ impl SessionData {
 /// Decodes one value. The error names the key, since it is that key's alone.
 pub(crate) fn decode<V: DeserializeOwned>(key: &str, value: &[u8]) -> Result<V> {
     serde_json::from_slice(value).map_err(|error| {
-        Error::new(ErrorKind::Decode, format!("the value of `{key}` is not of the asked type"))
+        Error::new(ErrorKind::Decode, format!("the value of {} is not of the asked type", shown(key)))
             .with_source(sosa::json_error(sosa::ErrorKind::Decode, &error))
     })
 }
@@ -391,7 +391,7 @@ pub(crate) fn decode<V: DeserializeOwned>(key: &str, value: &[u8]) -> Result<V> 
 /// Encodes one value.
 pub(crate) fn encode<V: Serialize>(key: &str, value: &V) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|error| {
-        Error::new(ErrorKind::Encode, format!("the value for `{key}` has no JSON form"))
+        Error::new(ErrorKind::Encode, format!("the value for {} has no JSON form", shown(key)))
             .with_source(sosa::json_error(sosa::ErrorKind::Encode, &error))
     })
 }

@@ -100,6 +100,14 @@ impl Error {
     }
 }
 
+/// How a key is shown in a message. Keys may come from clients: one line, and not a long one.
+pub(crate) fn shown(key: &str) -> String {
+    const LONGEST: usize = 64;
+    let shown: String = key.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    let more = if key.chars().nth(LONGEST).is_some() { "…" } else { "" };
+    format!("`{shown}{more}`")
+}
+
 impl From<sosa::Error> for Error {
     fn from(error: sosa::Error) -> Self {
         Self::new(ErrorKind::Store, "the session store failed").with_source(error)
@@ -128,6 +136,14 @@ impl StdError for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_forges_no_line_of_a_log() {
+        assert_eq!(shown("user"), "`user`");
+        assert_eq!(shown("a\nERROR \u{1b}[2J\u{202e}`"), r"`a\nERROR \u{1b}[2J\u{202e}``");
+        assert_eq!(shown(&"é".repeat(64)).chars().count(), 66);
+        assert_eq!(shown(&"\n".repeat(1_000_000)), format!("`{}…`", r"\n".repeat(64)));
+    }
 
     #[test]
     fn the_status_tells_whose_fault_it_is() {

@@ -14,7 +14,7 @@ use tracing::warn;
 use crate::cookie::{Scheme, SetCookie};
 use crate::data::{NewOwn, OWN_KEY, SessionData, decode, encode};
 use crate::edits::Edits;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, shown};
 use crate::express::{self, RecordCookie};
 use crate::id::{Handle, Place, SessionId};
 use crate::key::{Key, Name};
@@ -541,7 +541,7 @@ impl Session {
         match (self.0.sessions.options().format, key.name()) {
             (Format::Sosa, OWN_KEY) => refuse(format!("the key `{OWN_KEY}` belongs to the record itself")),
             (Format::Express, name) if express::is_reserved(name) => {
-                refuse(format!("the key `{name}` is reserved: Express would lose what is stored under it"))
+                refuse(format!("the key {} is reserved: Express would lose what is stored under it", shown(name)))
             }
             (_, name) => Ok(name),
         }
