@@ -3,7 +3,6 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Instant;
 
 use async_trait::async_trait;
 use sosa::{
@@ -11,40 +10,31 @@ use sosa::{
     Model, Operation, Page, Result, Revision, SaveOptions,
 };
 
-use crate::database::Database;
-use crate::error::BACKEND;
+use crate::database::{Database, OpenDatabase};
+use crate::error::{self, BACKEND};
 use crate::group_commit;
-use crate::record::Record;
+use crate::pieces;
+use crate::record::{self, Record, Value};
+use crate::scope::Scope;
 use crate::store::Durability;
-use crate::table::{Found, Table};
-use crate::thread;
-
-/// From this size on a value is saved on a thread that may wait: the engine may write a file for it.
-const LARGE: usize = 4 * 1024;
+use crate::table::{Found, Stored, Table};
+use crate::thread::{self, Caller};
+use crate::turn::Turn;
 
 /// A collection in a database on the disk. A clone shares the data, and so does every collection of the
 /// same prefix and name in this database.
 pub struct SledCollection<T, C = Json> {
-    place: Place,
+    database: Arc<OpenDatabase>,
+    scope: Scope,
     durability: Durability,
     codec: Arc<C>,
     model: PhantomData<fn() -> T>,
 }
 
-/// Where entries are, for a call that may run elsewhere.
-#[derive(Clone)]
-struct Place {
-    database: Arc<Database>,
-    table: Arc<Table>,
-    keyspace: Keyspace,
-    clock: Clock,
-}
-
 impl<T> SledCollection<T> {
-    pub(crate) fn new(database: Arc<Database>, keyspace: Keyspace, clock: Clock, durability: Durability) -> Self {
-        let table = database.table(keyspace.root());
-        let place = Place { database, table, keyspace, clock };
-        Self { place, durability, codec: Arc::new(Json), model: PhantomData }
+    pub(crate) fn new(open: Arc<OpenDatabase>, keyspace: Keyspace, clock: Clock, durability: Durability) -> Self {
+        let scope = Scope::new(open.shared(), keyspace, clock);
+        Self { database: open, scope, durability, codec: Arc::new(Json), model: PhantomData }
     }
 }
 
@@ -65,11 +55,11 @@ impl<T, C> SledCollection<T, C> {
     #[must_use]
     pub fn within(&self, path: &str) -> Self {
         let mut within = self.clone();
-        within.place.keyspace = self.place.keyspace.within(path);
+        within.scope.keyspace = self.scope.keyspace.within(path);
         within
     }
 
-    /// Acknowledges writes so from here on, also where the store does otherwise.
+    /// Overrides the store's durability for this collection.
     #[must_use]
     pub fn with_durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
@@ -79,8 +69,8 @@ impl<T, C> SledCollection<T, C> {
     /// Stores values as another codec encodes them; [`Json`] unless this is called.
     #[must_use]
     pub fn with_codec<D: Codec<T>>(self, codec: D) -> SledCollection<T, D> {
-        let Self { place, durability, codec: _, model } = self;
-        SledCollection { place, durability, codec: Arc::new(codec), model }
+        let Self { database, scope, durability, codec: _, model } = self;
+        SledCollection { database, scope, durability, codec: Arc::new(codec), model }
     }
 
     /// Removes at once every entry that has expired, here and in all sub-collections beside and below, and
@@ -95,8 +85,9 @@ impl<T, C> SledCollection<T, C> {
     pub async fn purge(&self) -> Result<u64> {
         let (mut removed, mut after) = (0, Vec::new());
         loop {
-            let purged = self.place.blocking(move |place, database| {
-                let removed = place.table.purge(database, &place.clock, &mut after)?;
+            let scope = self.scope.clone();
+            let purged = thread::run(move |_| {
+                let removed = scope.write(|table, database| table.purge(database, &scope.clock, &mut after))?;
                 Ok((removed, after))
             });
             let (count, last) = purged.await.map_err(|error| error.with_context(BACKEND, Operation::List))?;
@@ -111,7 +102,7 @@ impl<T, C> SledCollection<T, C> {
     /// Waits for the disk, where writes are acknowledged from there.
     async fn wait_durable(&self) -> Result<()> {
         match self.durability {
-            Durability::Immediate => group_commit::wait_durable(&self.place.database).await,
+            Durability::Immediate => group_commit::wait_durable(self.database.shared()).await,
             Durability::Eventual => Ok(()),
         }
     }
@@ -120,34 +111,80 @@ impl<T, C> SledCollection<T, C> {
 impl<T: Model, C: Codec<T>> SledCollection<T, C> {
     async fn load_now(&self, id: &str, options: LoadOptions) -> Result<Option<Entry<T>>> {
         options.touch_deadline(0)?;
-        let key = self.place.key(id)?;
-        let load = move |place: &Place, database: &Database| place.table.load(database, &place.clock, &key, options);
-        let Some(found) = self.place.inline(load).await? else { return Ok(None) };
-        if options.touch.is_some() {
+        let mut missing = None;
+        loop {
+            let Some(Found { record, deadline }) = self.find(id, options).await? else { return Ok(None) };
+            let revision = record::revision_of_pieces(&record);
+            let pieces = match revision {
+                None => None,
+                Some(_) => {
+                    let (scope, record) = (self.scope.clone(), record.clone());
+                    thread::run(move |_| scope.read(|table, database| table.read_pieces(database, &record))).await?
+                }
+            };
+            // Where pieces are missing, another save has taken the record's place; or they are lost, if it is still
+            // the same.
+            if revision.is_none() || pieces.is_some() || missing == revision {
+                let entry = decode(&*self.codec, &self.scope, id, &record, pieces)?;
+                return Ok(Some(if options.with_expiry { entry.with_expiry(Expiry::from(deadline)) } else { entry }));
+            }
+            missing = revision;
+        }
+    }
+
+    /// Looks for a record, and touches it if asked to.
+    async fn find(&self, id: &str, options: LoadOptions) -> Result<Option<Found>> {
+        let key = self.scope.key(id)?;
+        if options.touch.is_none() {
+            let load =
+                |scope: &Scope, key: &[u8]| scope.read(|table, database| table.load(database, &scope.clock, key));
+            let done = self.scope.read_inline(key, load).await?;
+            return Ok(self.scope.tidy(done).await);
+        }
+        let touch = move |scope: &Scope, key: &[u8], turn: &Turn| {
+            scope.write(|table, database| table.touch(database, &scope.clock, key, options, turn))
+        };
+        let done = self.scope.write_inline(key, touch).await?;
+        let found = self.scope.tidy(done).await;
+        if found.is_some() {
             self.wait_durable().await?;
         }
-        decode(&*self.codec, &self.place.keyspace, id, &found, options.with_expiry).map(Some)
+        Ok(found)
     }
 
     async fn save_now(&self, id: &str, value: &T, options: SaveOptions) -> Result<Revision> {
-        let encoded = self.codec.encode(&self.place.keyspace.key(id)?, value)?;
-        let key = self.place.key(id)?;
-        let large = encoded.len() >= LARGE;
-        let save =
-            move |place: &Place, database: &Database| place.table.save(database, &place.clock, &key, &encoded, options);
-        let (revision, looks) = if large { self.place.blocking(save).await? } else { self.place.inline(save).await? };
-        if let Some(looks) = looks {
-            self.place.sweep(looks);
+        let encoded = self.codec.encode(&self.scope.keyspace.key(id)?, value)?;
+        let key = self.scope.key(id)?;
+        let in_pieces = key.len() + encoded.len() > pieces::WHOLE;
+        let done = if in_pieces {
+            let scope = self.scope.clone();
+            let save = move |caller: &Caller| {
+                let save = |table: &Table, database: &Database| {
+                    table.save_in_pieces(database, &scope.clock, &key, &encoded, options, caller)
+                };
+                scope.write(save)
+            };
+            thread::run(save).await?
+        } else {
+            let save = move |scope: &Scope, key: &[u8], turn: &Turn| {
+                scope.write(|table, database| table.save(database, &scope.clock, key, &encoded, options, turn))
+            };
+            self.scope.write_inline(key, save).await?
+        };
+        let saved = self.scope.tidy(done).await;
+        if in_pieces || saved.looks.is_some() {
+            self.scope.sweep(saved.looks);
         }
         self.wait_durable().await?;
-        Ok(revision)
+        Ok(saved.revision)
     }
 
     async fn destroy_now(&self, id: &str, options: DestroyOptions) -> Result<bool> {
-        let key = self.place.key(id)?;
-        let destroy =
-            move |place: &Place, database: &Database| place.table.destroy(database, &place.clock, &key, options);
-        let destroyed = self.place.inline(destroy).await?;
+        let destroy = move |scope: &Scope, key: &[u8], turn: &Turn| {
+            scope.write(|table, database| table.destroy(database, &scope.clock, key, options, turn))
+        };
+        let done = self.scope.write_inline(self.scope.key(id)?, destroy).await?;
+        let destroyed = self.scope.tidy(done).await;
         // Also where there was nothing: it may be another's destroy that is not on the disk yet.
         self.wait_durable().await?;
         Ok(destroyed)
@@ -155,84 +192,47 @@ impl<T: Model, C: Codec<T>> SledCollection<T, C> {
 
     async fn list_now(&self, options: ListOptions) -> Result<Page<T>> {
         options.validate()?;
-        let codec = self.codec.clone();
-        let list = move |place: &Place, database: &Database| {
-            let path = place.keyspace.path();
-            let stretch = place.table.page(database, &place.clock, path, &options)?;
+        let (scope, codec) = (self.scope.clone(), self.codec.clone());
+        let list = move |_: &Caller| {
+            let path = scope.keyspace.path();
+            let stretch = scope.read(|table, database| table.page(database, &scope.clock, path, &options))?;
             let id_of = |key: &[u8]| String::from_utf8(key[path.len()..].to_vec()).ok();
-            let items = stretch.found.into_iter().filter_map(|(key, bytes)| {
+            // Beyond the engine's guard: a panic in the model's `Deserialize` is its caller's affair.
+            let items = stretch.found.into_iter().filter_map(|(key, Stored { record, pieces })| {
                 // All ids are text; what is none was put there by others.
                 let id = id_of(&key)?;
                 if options.ids_only {
                     return Some(Item::id_only(id));
                 }
-                let found = Found::new(bytes);
-                let entry = decode(&*codec, &place.keyspace, &id, &found, options.with_expiry)
-                    .map_err(|error| error.with_context(BACKEND, Operation::List));
+                let entry = decode(&*codec, &scope, &id, &record, pieces);
+                let entry = entry.map_err(|error| error.with_context(BACKEND, Operation::List)).map(|entry| {
+                    let deadline = record::state(&record).1;
+                    if options.with_expiry { entry.with_expiry(Expiry::from(deadline)) } else { entry }
+                });
                 Some(Item::new(id, entry))
             });
             let items = items.collect();
             Ok(Page::new(items, stretch.last.and_then(|last| id_of(&last)).map(Cursor::after)))
         };
-        self.place.blocking(list).await
+        thread::run(list).await
     }
 }
 
-impl Place {
-    /// Returns the key in the tree: the path and the id.
-    fn key(&self, id: &str) -> Result<Vec<u8>> {
-        let key = self.keyspace.key(id)?;
-        Ok([self.keyspace.path(), key.id()].concat().into_bytes())
-    }
-
-    /// Calls the engine where this is polled, if it answers quickly; else elsewhere.
-    async fn inline<R: Send + 'static>(
-        &self,
-        call: impl FnOnce(&Self, &Database) -> Result<R> + Send + 'static,
-    ) -> Result<R> {
-        let timed = move |place: &Self, database: &Database| {
-            let began = Instant::now();
-            let result = call(place, database);
-            database.pace.note(began.elapsed());
-            result
-        };
-        if self.table.is_open() && self.database.pace.is_quick() {
-            self.database.engine.call(|| timed(self, &self.database))
-        } else {
-            self.blocking(timed).await
-        }
-    }
-
-    /// Calls the engine on a thread that may wait.
-    async fn blocking<R: Send + 'static>(
-        &self,
-        call: impl FnOnce(&Self, &Database) -> Result<R> + Send + 'static,
-    ) -> Result<R> {
-        let place = self.clone();
-        thread::run(move || place.database.engine.call(|| call(&place, &place.database))).await
-    }
-
-    /// Removes some of what has expired, while the caller goes on.
-    fn sweep(&self, looks: usize) {
-        let place = self.clone();
-        // The save is done, whatever comes of this; the next sweep makes up for it.
-        thread::start(move || {
-            drop(place.database.engine.call(|| place.table.sweep(&place.database, &place.clock, looks)));
-        });
-    }
-}
-
+/// Decodes a record, whose value may lie in pieces.
 fn decode<T, C: Codec<T>>(
     codec: &C,
-    keyspace: &Keyspace,
+    scope: &Scope,
     id: &str,
-    found: &Found,
-    with_expiry: bool,
+    record: &[u8],
+    pieces: Option<Vec<u8>>,
 ) -> Result<Entry<T>> {
-    let record = Record::read(&found.bytes)?;
-    let value = codec.decode(&keyspace.key(id)?, record.value)?;
-    let entry = Entry::new(value, record.revision.into());
-    Ok(if with_expiry { entry.with_expiry(Expiry::from(found.deadline)) } else { entry })
+    let record = Record::read(record)?;
+    let key = scope.keyspace.key(id)?;
+    let value = match record.value {
+        Value::Whole(value) => codec.decode(&key, value)?,
+        Value::InPieces(_) => codec.decode(&key, &pieces.ok_or_else(error::pieces_missing)?)?,
+    };
+    Ok(Entry::new(value, record.revision.into()))
 }
 
 #[async_trait]
@@ -257,19 +257,25 @@ impl<T: Model, C: Codec<T>> Collection<T> for SledCollection<T, C> {
 // By hand: a clone shares the data and needs no `T: Clone`.
 impl<T, C> Clone for SledCollection<T, C> {
     fn clone(&self) -> Self {
-        let Self { place, durability, codec, model } = self;
-        Self { place: place.clone(), durability: *durability, codec: codec.clone(), model: *model }
+        let Self { database, scope, durability, codec, model } = self;
+        Self {
+            database: database.clone(),
+            scope: scope.clone(),
+            durability: *durability,
+            codec: codec.clone(),
+            model: *model,
+        }
     }
 }
 
 impl<T, C> fmt::Debug for SledCollection<T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { database, table: _, keyspace, clock } = &self.place;
+        let Self { database, scope, durability, codec: _, model: _ } = self;
         f.debug_struct("SledCollection")
             .field("database", database)
-            .field("keyspace", keyspace)
-            .field("clock", clock)
-            .field("durability", &self.durability)
+            .field("keyspace", &scope.keyspace)
+            .field("clock", &scope.clock)
+            .field("durability", durability)
             .finish_non_exhaustive()
     }
 }

@@ -1,16 +1,35 @@
-//! A database as all collections of a store share it.
+//! A database as all collections of a store share it, and how it is closed.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sled::Db;
+use sosa::Result;
 
-use crate::engine::Engine;
-use crate::group_commit::GroupCommit;
+use crate::engine::{Engine, Health};
+use crate::error;
+use crate::group_commit::{self, GroupCommit};
 use crate::pace::Pace;
 use crate::table::Table;
+
+/// How often the lock of a database is looked at while somebody waits for it. No event tells.
+const LOCK_POLL: Duration = Duration::from_millis(2);
+
+/// How long a working engine has to write what is left, and to end its threads, as it is closed.
+const CLOSED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long one has that has failed, and that may never end.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(2);
+
+/// What stores and collections hold. Dropped with the last of them, the database is closed, even if calls that
+/// were dropped are still under way.
+pub(crate) struct OpenDatabase(Arc<Database>);
 
 pub(crate) struct Database {
     pub(crate) engine: Engine,
@@ -18,21 +37,41 @@ pub(crate) struct Database {
     pub(crate) pace: Pace,
     /// The tables by the root of their keys.
     tables: Mutex<HashMap<String, Arc<Table>>>,
+    /// It was opened here, so that nobody else has a handle of it.
+    is_own: bool,
 }
 
-impl Database {
-    pub(crate) fn new(db: Db) -> Self {
+impl OpenDatabase {
+    pub(crate) fn new(db: Db, is_own: bool) -> Self {
         // As it is now, since the program may change its directory later.
         let path = db.context.get_path();
         let path = std::path::absolute(&path).unwrap_or(path);
-        Self {
+        Self(Arc::new(Database {
             group_commit: GroupCommit::new(path),
             engine: Engine::new(db),
             pace: Pace::new(),
             tables: Mutex::default(),
-        }
+            is_own,
+        }))
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Database> {
+        &self.0
+    }
+}
+
+impl Drop for OpenDatabase {
+    fn drop(&mut self) {
+        match self.0.engine.health() {
+            Health::Working => drop(self.0.close()),
+            // Nothing can be saved any more, and nobody should wait for it.
+            Health::ReadOnly | Health::Broken => drop(self.0.start_closing()),
+            Health::Closed => {}
+        }
+    }
+}
+
+impl Database {
     /// Returns where the database is.
     pub(crate) fn path(&self) -> &Path {
         self.group_commit.path()
@@ -40,7 +79,6 @@ impl Database {
 
     /// Returns the table whose keys have this root.
     pub(crate) fn table(&self, root: &str) -> Arc<Table> {
-        // A thread that panicked here left the map whole: it inserts in one step.
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(table) = tables.get(root) {
             return table.clone();
@@ -49,11 +87,62 @@ impl Database {
         tables.insert(root.to_owned(), table.clone());
         table
     }
+
+    /// Brings everything to the disk, lets go of the engine, and waits until another may open the database.
+    pub(crate) fn close(self: &Arc<Self>) -> Result<()> {
+        let within = if self.engine.health() == Health::Working { CLOSED_WITHIN } else { GIVEN_UP_WITHIN };
+        match self.start_closing().recv_timeout(within) {
+            Ok(closed) => closed,
+            Err(RecvTimeoutError::Timeout) => Err(error::not_closed(within)),
+            Err(RecvTimeoutError::Disconnected) => Err(error::abandoned()),
+        }
+    }
+
+    /// Does so on a thread that nobody has to wait for: a failed engine may never end.
+    fn start_closing(self: &Arc<Self>) -> mpsc::Receiver<Result<()>> {
+        let (send, closed) = mpsc::sync_channel(1);
+        let health = self.engine.close();
+        let database = self.clone();
+        let close = move || {
+            let synced = match health {
+                Health::Closed => Ok(()),
+                _ => group_commit::sync_now(&database),
+            };
+            // In this order: no call opens a tree again.
+            let db = database.engine.take_db();
+            let tables: Vec<_> =
+                database.tables.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            tables.iter().for_each(|table| table.close());
+            drop(db);
+            if database.is_own {
+                let began = Instant::now();
+                wait_until_free(database.path(), || began.elapsed() < CLOSED_WITHIN);
+            }
+            drop(send.send(synced));
+        };
+        // Where no thread can be started, the receiver learns it.
+        drop(thread::Builder::new().name("sosa-sled-close".to_owned()).spawn(close));
+        closed
+    }
+}
+
+/// Waits until nobody holds the lock of the database, and returns whether that came about in time. The engine's
+/// threads hold it for a moment after its last handle was dropped.
+pub(crate) fn wait_until_free(path: &Path, is_in_time: impl Fn() -> bool) -> bool {
+    // What cannot be opened is not held either.
+    let Ok(file) = File::open(path.join("db")) else { return true };
+    while let Err(TryLockError::WouldBlock) = file.try_lock() {
+        if !is_in_time() {
+            return false;
+        }
+        thread::sleep(LOCK_POLL);
+    }
+    true
 }
 
 /// Shows where it is. The engine's own `Debug` shows all that is stored.
-impl fmt::Debug for Database {
+impl fmt::Debug for OpenDatabase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Database").field("path", &self.path()).finish_non_exhaustive()
+        f.debug_struct("Database").field("path", &self.0.path()).finish_non_exhaustive()
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn engine(error: sled::Error, outcome: Outcome) -> Error {
 /// Why the engine was not to open a database.
 pub(crate) fn found(path: &Path, finding: Finding) -> Error {
     match finding {
-        Finding::Held => unopened(path, ErrorKind::Unavailable, HELD),
+        Finding::Held => held(path),
         Finding::Damaged(what) => {
             let why = format!(
                 "{what}: it holds not all that was on the disk. Nothing was written. Restore it from a copy; or open \
@@ -43,7 +43,20 @@ pub(crate) fn found(path: &Path, finding: Finding) -> Error {
     }
 }
 
-const HELD: &str = "another process, or another store of this one, holds it";
+/// Another has it open.
+pub(crate) fn held(path: &Path) -> Error {
+    unopened(path, ErrorKind::Unavailable, "another process, or another store of this one, holds it")
+}
+
+/// Whether the engine did not open a database since another has it open. It has no kind for that, only words.
+pub(crate) fn is_held(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
+}
+
+/// There is none, and none is to be made.
+pub(crate) fn no_database(path: &Path) -> Error {
+    unopened(path, ErrorKind::InvalidOption, "there is none")
+}
 
 fn unopened(path: &Path, kind: ErrorKind, why: &str) -> Error {
     Error::new(kind, format!("the database at `{}` was not opened: {why}", path.display()))
@@ -52,10 +65,6 @@ fn unopened(path: &Path, kind: ErrorKind, why: &str) -> Error {
 /// Why the engine could not open a database.
 pub(crate) fn not_opened(path: &Path, error: sled::Error) -> Error {
     let (kind, why) = match &error {
-        // The engine's own words, which it has no kind for.
-        sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => {
-            (ErrorKind::Unavailable, HELD.to_owned())
-        }
         sled::Error::Io(error) => (io_kind(error).0, io_kind(error).1.to_owned()),
         sled::Error::Corruption { .. } => (ErrorKind::Other, "it is damaged".to_owned()),
         sled::Error::Unsupported(why) => (ErrorKind::Unsupported, why.clone()),
@@ -79,9 +88,41 @@ pub(crate) fn panicked() -> Error {
     Error::new(ErrorKind::Unavailable, "the engine panicked; open the database anew").with_outcome(Outcome::Unknown)
 }
 
-/// The thread that was to do it ended first, with its runtime.
+/// The thread that was to do it ended first.
 pub(crate) fn abandoned() -> Error {
-    Error::new(ErrorKind::Unavailable, "the runtime shut down").with_outcome(Outcome::Unknown)
+    Error::new(ErrorKind::Unavailable, "no thread could be started for it").with_outcome(Outcome::Unknown)
+}
+
+/// The caller has dropped the call: nobody sees this.
+pub(crate) fn dropped() -> Error {
+    Error::new(ErrorKind::Unavailable, "the call was dropped")
+}
+
+/// The store was closed before this call.
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Unavailable, "the store was closed")
+}
+
+/// The engine has not ended in time.
+pub(crate) fn not_closed(within: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, format!("the database was not closed within {within:?}"))
+        .with_outcome(Outcome::Unknown)
+}
+
+/// A record names pieces that are not there.
+pub(crate) fn pieces_missing() -> Error {
+    Error::new(ErrorKind::Other, "the database is damaged: pieces of this value are missing")
+}
+
+/// A sync failed before it began; the next one may succeed.
+pub(crate) fn postponed(error: sled::Error) -> Error {
+    let kind = match &error {
+        sled::Error::Io(error) => io_kind(error).0,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, "not on the disk yet; the next write tries it again")
+        .with_outcome(Outcome::Unknown)
+        .with_source(error)
 }
 
 /// What the file system reports of the files beside the engine.
@@ -92,7 +133,8 @@ pub(crate) fn files(error: io::Error) -> Error {
 
 /// The disk did not finish in time.
 pub(crate) fn late(timeout: Duration) -> Error {
-    Error::new(ErrorKind::Timeout, format!("not on the disk within {timeout:?}")).with_outcome(Outcome::Unknown)
+    Error::new(ErrorKind::Timeout, format!("the disk has not finished a sync for {timeout:?}"))
+        .with_outcome(Outcome::Unknown)
 }
 
 fn io_kind(error: &io::Error) -> (ErrorKind, &'static str) {

@@ -1,50 +1,79 @@
-//! What brings writes to the disk: one flush and one `fdatasync` for all that wait.
+//! Group commit: one flush and one `fdatasync` for all writers that wait.
 
-use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sled::Db;
 use sosa::{Error, Outcome, Result};
 use tokio::sync::oneshot;
 
 use crate::database::Database;
+use crate::engine::{Engine, Health};
 use crate::error;
-use crate::thread;
-use crate::watermark::{Watermark, WatermarkFile};
+use crate::files::{Files, SyncError};
 
-/// How long a write waits for the disk: longer than the pauses of one that works.
+/// How long a sync may take: longer than the pauses of a disk that works.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a sync under way is looked at, and how many looks at none end the thread that looks.
+const TICK: Duration = Duration::from_millis(100);
+const IDLE_TICKS: u32 = 20;
 
 /// The files of a database, and the writers that wait for them.
 pub(crate) struct GroupCommit {
     path: PathBuf,
     files: OnceLock<Files>,
-    waiting: Mutex<Waiting>,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Waiting {
-    writers: Vec<oneshot::Sender<Settled>>,
-    /// Somebody works for them.
-    served: bool,
+struct State {
+    /// Those for whom no sync has begun yet.
+    waiting: Vec<Writer>,
+    /// Those for whom the sync under way is, and since when that is.
+    syncing: Vec<Writer>,
+    began: Option<Instant>,
+    /// A thread syncs for as long as anybody waits.
+    is_served: bool,
+    /// A thread watches it.
+    is_watched: bool,
 }
 
+/// A writer that waits.
+type Writer = oneshot::Sender<Synced>;
+
 /// What became of the writes before.
-type Settled = std::result::Result<(), Failure>;
+type Synced = std::result::Result<(), Failure>;
 
 /// Why they may not be on the disk, for each of the writers.
 #[derive(Clone)]
 enum Failure {
+    /// The engine writes no more.
     Engine(sled::Error),
+    /// The engine panicked.
     Broken,
+    /// Nothing was synced, and nothing was lost: the next sync does it.
+    Postponed(sled::Error),
+    /// It takes too long.
+    Late,
+}
+
+impl Failure {
+    fn into_error(self) -> Error {
+        match self {
+            Self::Engine(error) => error::engine(error, Outcome::Unknown),
+            Self::Broken => error::panicked(),
+            Self::Postponed(error) => error::postponed(error),
+            Self::Late => error::late(PATIENCE),
+        }
+    }
 }
 
 impl GroupCommit {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, files: OnceLock::new(), waiting: Mutex::default() }
+        Self { path, files: OnceLock::new(), state: Mutex::default() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -61,184 +90,161 @@ impl GroupCommit {
         Ok(())
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes all who wait, those of the sync under way first.
+    fn take_all(&mut self) -> Vec<Writer> {
+        let mut writers = std::mem::take(&mut self.syncing);
+        writers.append(&mut self.waiting);
+        writers
     }
 }
 
 /// Waits until all that was written before is on the disk.
 pub(crate) async fn wait_durable(database: &Arc<Database>) -> Result<()> {
-    let (writer, settled) = oneshot::channel();
-    let unserved = {
-        let mut waiting = database.group_commit.waiting();
-        waiting.writers.push(writer);
-        !std::mem::replace(&mut waiting.served, true)
+    if let Some(failure) = failure(&database.engine) {
+        return Err(failure.into_error());
+    }
+    match submit(database).await {
+        Ok(synced) => synced.map_err(Failure::into_error),
+        Err(_) => Err(error::abandoned()),
+    }
+}
+
+/// Does so on a thread that may wait.
+pub(crate) fn sync_now(database: &Arc<Database>) -> Result<()> {
+    match submit(database).blocking_recv() {
+        Ok(synced) => synced.map_err(Failure::into_error),
+        Err(_) => Err(error::abandoned()),
+    }
+}
+
+/// Asks for a sync of all that was written before.
+fn submit(database: &Arc<Database>) -> oneshot::Receiver<Synced> {
+    let (writer, synced) = oneshot::channel();
+    let (unserved, unwatched) = {
+        let mut state = database.group_commit.state();
+        state.waiting.push(writer);
+        let unserved = !std::mem::replace(&mut state.is_served, true);
+        (unserved, !std::mem::replace(&mut state.is_watched, true))
     };
     if unserved {
-        let service = Service { database: database.clone(), ended: false };
-        thread::start(move || service.run());
+        let database = database.clone();
+        crate::thread::start(move || serve(&database));
     }
-    match thread::within(PATIENCE, settled).await {
-        Some(Ok(settled)) => settled.map_err(Failure::into_error),
-        Some(Err(_)) => Err(error::abandoned()),
-        None => Err(error::late(PATIENCE)),
+    if unwatched {
+        let watched = database.clone();
+        let watch = thread::Builder::new().name("sosa-sled-watch".to_owned()).spawn(move || watch(&watched));
+        if watch.is_err() {
+            database.group_commit.state().is_watched = false;
+        }
     }
+    synced
 }
 
-/// Works for the writers until none is left.
-struct Service {
-    database: Arc<Database>,
-    ended: bool,
-}
-
-impl Service {
-    fn run(mut self) {
-        loop {
-            let writers = {
-                let mut waiting = self.database.group_commit.waiting();
-                if waiting.writers.is_empty() {
-                    waiting.served = false;
-                    self.ended = true;
-                    return;
-                }
-                std::mem::take(&mut waiting.writers)
-            };
-            // What they wrote, they wrote before they came here.
-            let settled = match self.database.engine.call(|| Ok(sync(&self.database))) {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => {
-                    // What a sync could not write it may have forgotten: the next one would succeed, and
-                    // prove nothing.
-                    self.database.engine.give_up();
-                    Err(Failure::Engine(error))
-                }
-                Err(_) => Err(Failure::Broken),
-            };
-            for writer in writers {
-                // One that was dropped meanwhile does not want to know.
-                drop(writer.send(settled.clone()));
+/// Syncs until nobody waits any more.
+fn serve(database: &Database) {
+    loop {
+        {
+            let mut state = database.group_commit.state();
+            if state.waiting.is_empty() {
+                state.is_served = false;
+                return;
             }
+            state.syncing = std::mem::take(&mut state.waiting);
+            state.began = Some(Instant::now());
         }
+        // What they wrote, they wrote before they came here.
+        let synced = sync(database);
+        let mut state = database.group_commit.state();
+        state.began = None;
+        let writers = std::mem::take(&mut state.syncing);
+        drop(state);
+        answer(writers, &synced);
     }
 }
 
-/// A service that was never run, since its runtime had ended, leaves the writers to others.
-impl Drop for Service {
-    fn drop(&mut self) {
-        if !self.ended {
-            let mut waiting = self.database.group_commit.waiting();
-            waiting.served = false;
-            waiting.writers.clear();
-        }
-    }
-}
-
-impl Failure {
-    fn into_error(self) -> Error {
-        match self {
-            Self::Engine(error) => error::engine(error, Outcome::Unknown),
-            Self::Broken => error::panicked(),
-        }
+fn answer(writers: Vec<Writer>, synced: &Synced) {
+    for writer in writers {
+        // One that was dropped meanwhile does not want to know.
+        drop(writer.send(synced.clone()));
     }
 }
 
 /// Brings to the disk all that was written before.
-fn sync(database: &Database) -> sled::Result<()> {
-    // On Linux the engine ends this with `sync_file_range`, which writes neither the file's length nor
-    // what the drive has in its cache.
-    database.engine.db().flush()?;
-    let stable = stable(database.engine.db());
-    match database.group_commit.files.get() {
-        Some(files) => Ok(files.sync(stable)?),
-        None => Ok(()),
+fn sync(database: &Database) -> Synced {
+    let Database { engine, group_commit, .. } = database;
+    let synced = engine.sync(|| {
+        // On Linux the engine ends a flush with `sync_file_range`, which writes neither the file's length nor
+        // what the drive has in its cache.
+        let flush = |db: &Db| db.flush().map(|_| stable(db));
+        Ok(engine.with_db(flush)?.map_err(SyncError::Lost).and_then(|stable| match group_commit.files.get() {
+            Some(files) => files.sync(stable),
+            None => Ok(()),
+        }))
+    });
+    match synced {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(SyncError::Lost(error))) => {
+            drop(engine.failed(error.clone()));
+            Err(Failure::Engine(error))
+        }
+        Ok(Err(SyncError::Nothing(error))) => Err(Failure::Postponed(error)),
+        Err(_) => Err(failure(engine).unwrap_or(Failure::Broken)),
+    }
+}
+
+/// Returns why no sync will ever succeed again, if that is so.
+fn failure(engine: &Engine) -> Option<Failure> {
+    match engine.failure() {
+        Some(error) => Some(Failure::Engine(error)),
+        None => (engine.health() == Health::Broken).then_some(Failure::Broken),
+    }
+}
+
+/// Sees to it that nobody waits for a sync that will not end.
+///
+/// Where a write of the engine fails, it notes that, but wakes only some of the threads that wait for the write; and
+/// where it cannot even begin one, it notes nothing and waits for ever.
+fn watch(database: &Database) {
+    let Database { engine, group_commit, .. } = database;
+    let mut idle = 0;
+    loop {
+        thread::sleep(TICK);
+        let (is_served, is_late) = {
+            let mut state = group_commit.state();
+            idle = if state.is_served { 0 } else { idle + 1 };
+            if idle == IDLE_TICKS {
+                state.is_watched = false;
+                return;
+            }
+            (state.is_served, state.began.is_some_and(|began| began.elapsed() > PATIENCE))
+        };
+        if is_served && let Ok(Err(error)) = engine.with_db(|db| db.context.global_error()) {
+            drop(engine.failed(error));
+            // It finds the error at once, and wakes all others, who then find it too.
+            drop(engine.with_db(|db| db.flush()));
+        }
+        match failure(engine) {
+            None if is_late => answer(group_commit.state().take_all(), &Err(Failure::Late)),
+            None => {}
+            // Who comes later starts another watch.
+            Some(failure) => {
+                let mut state = group_commit.state();
+                let writers = state.take_all();
+                state.is_watched = false;
+                drop(state);
+                return answer(writers, &Err(failure));
+            }
+        }
     }
 }
 
 /// Returns the place in the log up to which the engine has written all to its file.
 pub(crate) fn stable(db: &Db) -> i64 {
     db.context.pagecache.log.stable_offset()
-}
-
-/// The files, as they are synced.
-struct Files {
-    /// Our own handle of the engine's file, since the engine does not give out its own. What is written
-    /// through one is synced through the other.
-    log: File,
-    /// The directory of what is too large for that file.
-    blobs: PathBuf,
-    synced: Mutex<Synced>,
-}
-
-/// What is on the disk.
-struct Synced {
-    watermark: WatermarkFile,
-    /// The blobs that the log names up to this place.
-    up_to: i64,
-    /// When the directory was last changed, as it was read.
-    changed: Option<SystemTime>,
-}
-
-/// What a file system may round times to.
-const TICK: Duration = Duration::from_millis(100);
-
-impl Files {
-    /// Opens them when the engine has written the log up to this place.
-    fn open(path: &Path, stable: i64) -> io::Result<Self> {
-        let log = File::open(path.join("db"))?;
-        let watermark = WatermarkFile::open(path)?;
-        let blobs = path.join("blobs");
-        File::open(path.join("conf"))?.sync_data()?;
-        // The names of what was just created; the engine does not sync them.
-        for directory in [Some(blobs.as_path()), Some(path), path.parent()].into_iter().flatten() {
-            sync_directory(directory)?;
-        }
-        let files = Self { log, blobs, synced: Mutex::new(Synced { watermark, up_to: 0, changed: None }) };
-        // What the last mark said is no longer of interest; it may be of a log that was cut off since.
-        files.sync(stable)?;
-        files.synced.lock().unwrap_or_else(PoisonError::into_inner).watermark.sync()?;
-        Ok(files)
-    }
-
-    /// Syncs the file, and all blobs that the log names up to this place, and marks it.
-    fn sync(&self, stable: i64) -> io::Result<()> {
-        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
-        self.sync_blobs(&mut synced, stable)?;
-        let length = self.log.metadata()?.len();
-        self.log.sync_data()?;
-        synced.watermark.write(Watermark { stable, length })
-    }
-
-    /// The engine writes blobs as files of their own, named by their place in the log, and syncs none.
-    fn sync_blobs(&self, synced: &mut Synced, stable: i64) -> io::Result<()> {
-        let changed = fs::metadata(&self.blobs)?.modified()?;
-        // What changes twice within a tick shows the same time.
-        let settled = SystemTime::now().duration_since(changed).is_ok_and(|age| age > TICK);
-        if synced.changed == Some(changed) {
-            return Ok(());
-        }
-        let mut found = false;
-        for blob in fs::read_dir(&self.blobs)? {
-            let blob = blob?;
-            let place = blob.file_name().to_str().and_then(|name| name.parse::<i64>().ok());
-            if place.is_none_or(|place| place < synced.up_to || place > stable) {
-                continue;
-            }
-            found = true;
-            match File::open(blob.path()) {
-                Ok(file) => file.sync_data()?,
-                // The engine has removed it since, as it does what is no longer used.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if found {
-            sync_directory(&self.blobs)?;
-        }
-        (synced.up_to, synced.changed) = (stable, settled.then_some(changed));
-        Ok(())
-    }
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }

@@ -9,6 +9,9 @@
 /// How long a segment is, unless the engine was configured otherwise.
 pub(crate) const SEGMENT: u64 = 512 * 1024;
 
+/// The last place in time that is believed: no log comes so far, and none of what is computed from it overflows.
+pub(crate) const LAST_LSN: i64 = i64::MAX / 4;
+
 /// How long the header of a segment is.
 pub(crate) const SEGMENT_HEADER: usize = 20;
 
@@ -36,7 +39,8 @@ impl Header {
             return Self::Damaged;
         };
         let (lsn, stable) = (lsn ^ i64::MAX, stable ^ i64::MAX);
-        if crc32fast::hash(&bytes[4..]) != !sum || lsn % SEGMENT as i64 != 0 || lsn < 0 {
+        let is_lsn = (0..=LAST_LSN).contains(&lsn) && lsn % SEGMENT as i64 == 0;
+        if crc32fast::hash(&bytes[4..]) != !sum || !is_lsn || !(-1..=LAST_LSN).contains(&stable) {
             return Self::Damaged;
         }
         Self::Written { lsn, stable }
@@ -105,6 +109,8 @@ pub(crate) struct Snapshot {
 /// Where a piece of a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
+    /// When it was written.
+    pub(crate) lsn: i64,
     /// In the file `db`.
     pub(crate) at: u64,
     pub(crate) blob: Option<i64>,
@@ -121,8 +127,8 @@ impl Snapshot {
         let mut rest = content;
         let next = match le64(&mut rest)? {
             0 => None,
-            lsn if lsn < 0 => Some(lsn),
-            lsn => Some(lsn - 1),
+            -1 => Some(-1),
+            lsn => Some(lsn.checked_sub(1).filter(|lsn| (0..=LAST_LSN).contains(lsn))?),
         };
         // The segment in use: the log tells.
         varint(&mut rest)?;
@@ -131,13 +137,11 @@ impl Snapshot {
             pages.push(match byte(&mut rest)? {
                 // A free page: since when, and where that is written.
                 0 => {
-                    le64(&mut rest)?;
                     Piece::read(&mut rest)?;
                     Vec::new()
                 }
                 pieces => (0..pieces)
                     .map(|_| {
-                        le64(&mut rest)?;
                         let piece = Piece::read(&mut rest)?;
                         varint(&mut rest)?;
                         Some(piece)
@@ -151,6 +155,7 @@ impl Snapshot {
 
 impl Piece {
     fn read(rest: &mut &[u8]) -> Option<Self> {
+        let lsn = le64(rest)?;
         let kind = byte(rest)?;
         let at = varint(rest)?;
         let blob = match kind {
@@ -158,7 +163,7 @@ impl Piece {
             1 => Some(le64(rest)?),
             _ => return None,
         };
-        Some(Self { at, blob })
+        Some(Self { lsn, at, blob })
     }
 }
 

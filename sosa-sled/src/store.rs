@@ -1,17 +1,14 @@
 //! A store: what collections in one database are made from.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 
 use sled::Db;
 use sosa::{Clock, Keyspace, Result};
 
 use crate::collection::SledCollection;
-use crate::database::Database;
-use crate::error;
-use crate::verify::verify;
+use crate::database::OpenDatabase;
+use crate::thread;
 
 /// Makes a store in a database that the program has opened, whose collections live under this prefix.
 ///
@@ -26,42 +23,7 @@ use crate::verify::verify;
 /// # Ok(()) }
 /// ```
 pub fn new(db: Db, prefix: impl Into<String>) -> SledStore {
-    let database = Arc::new(Database::new(db));
-    SledStore { database, prefix: prefix.into(), clock: Clock::system(), durability: Durability::default() }
-}
-
-/// Opens the database in this directory, or creates it, and makes a store in it.
-///
-/// It reads what was written since the database was last opened, which may take a while: call it before the
-/// program serves, or on a thread that may wait. What was on the disk, and is damaged or missing now, it
-/// refuses to open, and writes nothing: the engine by itself would cut it off.
-///
-/// ```
-/// use sosa_sled::sosa::Collection;
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_sled::sosa::Result<()> {
-/// # let directory = tempfile::tempdir().unwrap();
-/// # let path = directory.path();
-/// let people = sosa_sled::open(path, "myapp")?.collection("people");
-/// people.save("ada", &1815).await?;
-/// # Ok(()) }
-/// ```
-///
-/// # Errors
-///
-/// [`Unavailable`](sosa::ErrorKind::Unavailable) if another process has it open, or this one has;
-/// [`PermissionDenied`](sosa::ErrorKind::PermissionDenied) if the directory may not be written;
-/// [`CapacityExceeded`](sosa::ErrorKind::CapacityExceeded) if the disk is full;
-/// [`Unsupported`](sosa::ErrorKind::Unsupported) if another version of the engine, or one with other
-/// settings, has written it; [`Other`](sosa::ErrorKind::Other) if it is damaged, with the place in the message.
-pub fn open(path: impl AsRef<Path>, prefix: impl Into<String>) -> Result<SledStore> {
-    let path = path.as_ref();
-    verify(path).map_err(|finding| error::found(path, finding))?;
-    // The engine panics over some kinds of damage.
-    match catch_unwind(AssertUnwindSafe(|| sled::open(path))) {
-        Ok(Ok(db)) => Ok(new(db, prefix)),
-        Ok(Err(error)) => Err(error::not_opened(path, error)),
-        Err(_) => Err(error::panicked_opening(path)),
-    }
+    SledStore::new(OpenDatabase::new(db, false), prefix)
 }
 
 /// When a write is acknowledged: a save, a destroy, or a load that touches.
@@ -77,17 +39,28 @@ pub enum Durability {
     Eventual,
 }
 
-/// A store in a database on the disk. A clone shares it. When the last clone and the last collection are
-/// dropped, all is written to the disk.
+/// A store in a database on the disk. A clone shares it.
+///
+/// When the last clone and the last collection are dropped, the database is closed: everything is brought to the
+/// disk, which the dropping thread waits for. [`close`](Self::close) waits without blocking it, and tells what failed.
 #[derive(Clone)]
 pub struct SledStore {
-    database: Arc<Database>,
+    database: Arc<OpenDatabase>,
     prefix: String,
     clock: Clock,
     durability: Durability,
 }
 
 impl SledStore {
+    pub(crate) fn new(database: OpenDatabase, prefix: impl Into<String>) -> Self {
+        Self {
+            database: Arc::new(database),
+            prefix: prefix.into(),
+            clock: Clock::system(),
+            durability: Durability::default(),
+        }
+    }
+
     /// Returns the same store under another prefix, whose collections are others.
     #[must_use]
     pub fn with_prefix(&self, prefix: impl Into<String>) -> Self {
@@ -116,6 +89,37 @@ impl SledStore {
     pub fn collection<T>(&self, name: &str) -> SledCollection<T> {
         let keyspace = Keyspace::new(&self.prefix, name);
         SledCollection::new(self.database.clone(), keyspace, self.clock.clone(), self.durability)
+    }
+
+    /// Closes the database: brings everything to the disk, and returns when another process, or this one, may open
+    /// it again.
+    ///
+    /// It is closed for all clones of the store, and for their collections: their calls end first, and later ones are
+    /// [`Unavailable`](sosa::ErrorKind::Unavailable). A database that was opened by the program and passed to
+    /// [`new`] stays open for as long as the program holds it.
+    ///
+    /// ```
+    /// use sosa_sled::sosa::Collection;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_sled::sosa::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path();
+    /// let store = sosa_sled::open(path, "myapp")?;
+    /// let people = store.collection("people");
+    /// people.save("ada", &1815).await?;
+    /// store.close().await?;
+    /// assert!(people.load("ada").await.is_err());
+    /// assert_eq!(sosa_sled::open(path, "myapp")?.collection("people").load("ada").await?, Some(1815));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// That of the last sync: what was acknowledged by [`Durability::Eventual`] may be lost.
+    /// [`Timeout`](sosa::ErrorKind::Timeout) if it takes longer than 30 seconds, or than two where a write had failed
+    /// before: then only the end of the process frees the database.
+    pub async fn close(self) -> Result<()> {
+        let database = self.database.shared().clone();
+        thread::run(move |_| database.close()).await
     }
 }
 

@@ -1,9 +1,9 @@
-//! The entries of a collection and of its sub-collections, in one tree of the engine. What is here may
-//! wait for the disk.
+//! The entries of a collection and of its sub-collections, in one tree of the engine, and beside it the tree with
+//! the pieces of what is large. What is here may wait for the disk.
 
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 
 use sled::{IVec, Tree};
 use sosa::{
@@ -11,9 +11,13 @@ use sosa::{
 };
 
 use crate::database::Database;
+use crate::engine::Engine;
 use crate::error;
 use crate::group_commit;
-use crate::record::{self, Record};
+use crate::pieces;
+use crate::record::{self, Record, Value};
+use crate::thread::Caller;
+use crate::turn::Turn;
 
 /// After how many new entries a sweep starts, and how many entries it looks at for each of them. What has
 /// expired waits for half a round, on average, in which one new entry comes for each that dies.
@@ -28,14 +32,24 @@ const PASSED_OVER: usize = 1000;
 
 pub(crate) struct Table {
     root: String,
-    tree: OnceLock<Tree>,
+    /// `None` before the first call, and after the store was closed.
+    trees: RwLock<Option<Trees>>,
+    is_open: AtomicBool,
     /// How many entries were created since the last sweep.
     created: AtomicUsize,
     swept: Mutex<Swept>,
-    /// A deadline was written, or met by a sweep, since the sweeps last began at the beginning.
+    /// A deadline was written, or met by a sweep, since this round of the sweep started.
     deadlines: AtomicBool,
     /// A whole round of sweeps has met none.
     is_lasting: AtomicBool,
+    /// With which revision the sweep of the pieces goes on.
+    pieces_swept: Mutex<Option<u64>>,
+}
+
+struct Trees {
+    records: Tree,
+    /// Opened with the first value that is large, here or before.
+    pieces: OnceLock<Tree>,
 }
 
 /// How far the sweeps have come.
@@ -47,23 +61,45 @@ struct Swept {
     whole: bool,
 }
 
-/// What a load found, as it is stored.
+/// What a load found.
 pub(crate) struct Found {
-    pub(crate) bytes: IVec,
-    /// As it is after the touch, which the bytes do not show.
+    /// The record, as it is stored.
+    pub(crate) record: IVec,
+    /// As it is after the touch, which the record does not show.
     pub(crate) deadline: Deadline,
 }
 
-impl Found {
-    pub(crate) fn new(bytes: IVec) -> Self {
-        let (_, deadline) = record::state(&bytes);
-        Self { bytes, deadline }
+/// A record, and its value where that lies elsewhere.
+pub(crate) struct Stored {
+    pub(crate) record: IVec,
+    pub(crate) pieces: Option<Vec<u8>>,
+}
+
+/// What became of a load or a write.
+pub(crate) struct Done<R> {
+    pub(crate) result: R,
+    /// The revision whose pieces are no longer needed.
+    pub(crate) leftover: Option<u64>,
+}
+
+impl<R> Done<R> {
+    fn new(result: R, replaced: Option<&[u8]>) -> Self {
+        Self { result, leftover: replaced.and_then(record::revision_of_pieces) }
     }
+}
+
+/// What a save tells.
+pub(crate) struct Saved {
+    pub(crate) revision: Revision,
+    /// There was lifetime left, and the record is there.
+    is_stored: bool,
+    /// How many entries a sweep should look at now, if it should.
+    pub(crate) looks: Option<usize>,
 }
 
 /// A page, as it is stored: keys and records, and the last key that was looked at, if there is more.
 pub(crate) struct Stretch {
-    pub(crate) found: Vec<(IVec, IVec)>,
+    pub(crate) found: Vec<(IVec, Stored)>,
     pub(crate) last: Option<IVec>,
 }
 
@@ -71,67 +107,129 @@ impl Table {
     pub(crate) fn new(root: &str) -> Self {
         Self {
             root: root.to_owned(),
-            tree: OnceLock::new(),
+            trees: RwLock::new(None),
+            is_open: AtomicBool::new(false),
             created: AtomicUsize::new(0),
             swept: Mutex::default(),
             deadlines: AtomicBool::new(true),
             is_lasting: AtomicBool::new(false),
+            pieces_swept: Mutex::default(),
         }
     }
 
-    /// Returns whether the tree and the files are open, and calls may be quick.
+    /// What all its keys have in common.
+    pub(crate) fn root(&self) -> &str {
+        &self.root
+    }
+
+    /// Returns whether the trees and the files are open, and calls may be quick.
     pub(crate) fn is_open(&self) -> bool {
-        self.tree.get().is_some()
+        self.is_open.load(Ordering::Relaxed)
     }
 
-    fn tree(&self, database: &Database) -> Result<&Tree> {
-        if let Some(tree) = self.tree.get() {
-            return Ok(tree);
+    /// Lets go of the engine. Calls under way end first.
+    pub(crate) fn close(&self) {
+        *self.trees.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Does something with the trees, which it opens if they are not.
+    fn with_trees<R>(&self, database: &Database, work: impl FnOnce(&Trees) -> Result<R>) -> Result<R> {
+        // A panic leaves nothing half done that is under this lock.
+        if let Some(trees) = &*self.trees.read().unwrap_or_else(PoisonError::into_inner) {
+            return work(trees);
         }
-        // First, so that nothing is written that could not be brought to the disk.
-        database.group_commit.open(|| group_commit::stable(database.engine.db()))?;
-        let tree =
-            database.engine.db().open_tree(&self.root).map_err(|error| error::engine(error, Outcome::NotApplied))?;
-        Ok(self.tree.get_or_init(|| tree))
+        self.open(database)?;
+        match &*self.trees.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(trees) => work(trees),
+            None => Err(error::closed()),
+        }
     }
 
-    /// Loads what lives, and touches it if asked to.
-    pub(crate) fn load(
+    fn open(&self, database: &Database) -> Result<()> {
+        // First, so that nothing is written that could not be brought to the disk.
+        database.engine.with_db(|db| database.group_commit.open(|| group_commit::stable(db)))??;
+        let mut trees = self.trees.write().unwrap_or_else(PoisonError::into_inner);
+        // Within the lock, so that nothing opens a tree behind `close`.
+        let opened = database.engine.with_db(|db| {
+            let open = |name: &str| db.open_tree(name).map_err(|error| error::engine(error, Outcome::NotApplied));
+            let (records, pieces) = (open(&self.root)?, OnceLock::new());
+            let name = pieces::tree_of(&self.root);
+            if db.tree_names().iter().any(|tree| **tree == *name.as_bytes()) {
+                let _ = pieces.set(open(&name)?);
+            }
+            Ok(Trees { records, pieces })
+        })??;
+        trees.get_or_insert(opened);
+        self.is_open.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Returns the tree of the pieces, which it makes if there is none.
+    fn pieces<'a>(&self, database: &Database, trees: &'a Trees) -> Result<&'a Tree> {
+        if let Some(pieces) = trees.pieces.get() {
+            return Ok(pieces);
+        }
+        let opened = database.engine.with_db(|db| db.open_tree(pieces::tree_of(&self.root)))?;
+        let opened = opened.map_err(|error| database.engine.failed(error).with_outcome(Outcome::NotApplied))?;
+        Ok(trees.pieces.get_or_init(|| opened))
+    }
+
+    /// Loads what lives.
+    pub(crate) fn load(&self, database: &Database, clock: &Clock, key: &[u8]) -> Result<Done<Option<Found>>> {
+        self.with_trees(database, |trees| {
+            let found = trees.records.get(key).map_err(|error| error::engine(error, Outcome::NotApplied))?;
+            let Some(record) = found else { return Ok(Done::new(None, None)) };
+            let (_, deadline) = record::state(&record);
+            // The time is not asked for where nothing depends on it: that would be a tenth of a load.
+            if deadline != Deadline::NEVER && deadline.is_past(clock.now_millis()) {
+                return Ok(Done::new(None, remove_expired(trees, key, record).as_deref()));
+            }
+            Ok(Done::new(Some(Found { record, deadline }), None))
+        })
+    }
+
+    /// Loads what lives, and moves its deadline.
+    pub(crate) fn touch(
         &self,
         database: &Database,
         clock: &Clock,
         key: &[u8],
         options: LoadOptions,
-    ) -> Result<Option<Found>> {
-        let tree = self.tree(database)?;
-        loop {
-            let found = tree.get(key).map_err(|error| error::engine(error, Outcome::NotApplied))?;
-            let Some(bytes) = found else { return Ok(None) };
-            let (_, deadline) = record::state(&bytes);
-            if deadline == Deadline::NEVER && options.touch.is_none() {
-                // The time is not asked for where nothing depends on it: that would be a tenth of a load.
-                return Ok(Some(Found { bytes, deadline }));
+        _turn: &Turn,
+    ) -> Result<Done<Option<Found>>> {
+        self.with_trees(database, |trees| {
+            loop {
+                let found = trees.records.get(key).map_err(|error| error::engine(error, Outcome::NotApplied))?;
+                let Some(stored) = found else { return Ok(Done::new(None, None)) };
+                let (_, deadline) = record::state(&stored);
+                let now = clock.now_millis();
+                if deadline.is_past(now) {
+                    return Ok(Done::new(None, remove_expired(trees, key, stored).as_deref()));
+                }
+                let (Some(touch), Some(record)) = (options.touch_deadline(now)?, Record::parse(&stored)) else {
+                    return Ok(Done::new(Some(Found { record: stored, deadline }), None));
+                };
+                let touched = Record { deadline: touch, ..record }.to_bytes();
+                if swap(&database.engine, &trees.records, key, Some(&stored), Some(touched))? {
+                    self.note(touch);
+                    return Ok(Done::new(Some(Found { record: stored, deadline: touch }), None));
+                }
             }
-            let now = clock.now_millis();
-            if deadline.is_past(now) {
-                // Whatever comes of it: the entry is absent.
-                drop(tree.compare_and_swap(key, Some(bytes), None::<IVec>));
-                return Ok(None);
-            }
-            let touch = options.touch_deadline(now)?;
-            let (Some(touch), Some(record)) = (touch, Record::parse(&bytes)) else {
-                return Ok(Some(Found { bytes, deadline }));
-            };
-            let touched = Record { deadline: touch, ..record }.to_bytes();
-            if swap(tree, key, Some(&bytes), Some(touched))? {
-                self.note(touch);
-                return Ok(Some(Found { bytes, deadline: touch }));
-            }
-        }
+        })
     }
 
-    /// Saves a value as it is encoded, and returns its revision, and how many entries a sweep
-    /// should look at now, if it should.
+    /// Reads the value of a record that was found, where it lies in pieces; `None` if the record has changed since.
+    pub(crate) fn read_pieces(&self, database: &Database, found: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.with_trees(database, |trees| match Record::parse(found) {
+            Some(Record { revision, value: Value::InPieces(length), .. }) => match trees.pieces.get() {
+                Some(pieces) => pieces::read(pieces, revision, length),
+                None => Ok(None),
+            },
+            _ => Ok(None),
+        })
+    }
+
+    /// Saves a value, as it is encoded, in its record.
     pub(crate) fn save(
         &self,
         database: &Database,
@@ -139,34 +237,79 @@ impl Table {
         key: &[u8],
         value: &[u8],
         options: SaveOptions,
-    ) -> Result<(Revision, Option<usize>)> {
-        let tree = self.tree(database)?;
-        let revision = fastrand::u64(..);
-        let write = |deadline: Deadline| Record { deadline, revision, value }.to_bytes();
+        turn: &Turn,
+    ) -> Result<Done<Saved>> {
+        self.with_trees(database, |trees| {
+            self.write(database, trees, clock, key, (fastrand::u64(..), Value::Whole(value)), options, turn)
+        })
+    }
+
+    /// Saves a value that is too large for its record.
+    pub(crate) fn save_in_pieces(
+        &self,
+        database: &Database,
+        clock: &Clock,
+        key: &[u8],
+        value: &[u8],
+        options: SaveOptions,
+        caller: &Caller,
+    ) -> Result<Done<Saved>> {
+        self.with_trees(database, |trees| {
+            let (engine, revision) = (&database.engine, fastrand::u64(..));
+            let pieces = self.pieces(database, trees)?;
+            let written = pieces::write(engine, pieces, revision, key, value, caller)?;
+            let turn = Turn::take(&self.root, key);
+            let record = (revision, Value::InPieces(value.len() as u64));
+            let saved =
+                caller.still_waits().and_then(|()| self.write(database, trees, clock, key, record, options, &turn));
+            if !saved.as_ref().is_ok_and(|saved| saved.result.is_stored) {
+                // No record names them. What fails here is left to the sweep.
+                drop(pieces::remove(engine, pieces, revision));
+            }
+            drop(written);
+            saved
+        })
+    }
+
+    /// Writes a record where the options allow it.
+    #[allow(clippy::too_many_arguments)]
+    fn write(
+        &self,
+        database: &Database,
+        trees: &Trees,
+        clock: &Clock,
+        key: &[u8],
+        (revision, value): (u64, Value<'_>),
+        options: SaveOptions,
+        _turn: &Turn,
+    ) -> Result<Done<Saved>> {
+        let (engine, records) = (&database.engine, &trees.records);
+        let record = |deadline: Deadline| Record { deadline, revision, value }.to_bytes();
         let unconditional = options.condition == Condition::Always;
-        let (created, deadline) = loop {
+        let (old, deadline, is_stored) = loop {
             let now = clock.now_millis();
             match options.expiry.deadline(now).filter(|deadline| unconditional && !deadline.is_past(now)) {
                 // Whatever is there.
                 Some(deadline) => {
-                    let old = tree.insert(key, write(deadline));
-                    break (old.map_err(|error| error::engine(error, Outcome::Unknown))?.is_none(), deadline);
+                    let old = records.insert(key, record(deadline)).map_err(|error| engine.failed(error))?;
+                    break (old, deadline, true);
                 }
                 None => {
-                    let old = tree.get(key).map_err(|error| error::engine(error, Outcome::NotApplied))?;
+                    let old = records.get(key).map_err(|error| error::engine(error, Outcome::NotApplied))?;
                     let current =
                         old.as_ref().map(|old| record::state(old)).filter(|(_, deadline)| !deadline.is_past(now));
                     let deadline = options.check(current, now)?;
-                    let new = (!deadline.is_past(now)).then(|| write(deadline));
-                    let created = old.is_none() && new.is_some();
-                    if swap(tree, key, old.as_deref(), new)? {
-                        break (created, deadline);
+                    let new = (!deadline.is_past(now)).then(|| record(deadline));
+                    let is_stored = new.is_some();
+                    if swap(engine, records, key, old.as_deref(), new)? {
+                        break (old, deadline, is_stored);
                     }
                 }
             }
         };
         self.note(deadline);
-        Ok((revision.into(), if created { self.count(key) } else { None }))
+        let looks = if old.is_none() && is_stored { self.count(key) } else { None };
+        Ok(Done::new(Saved { revision: revision.into(), is_stored, looks }, old.as_deref()))
     }
 
     /// Destroys what lives, and returns whether there was something.
@@ -176,18 +319,25 @@ impl Table {
         clock: &Clock,
         key: &[u8],
         options: DestroyOptions,
-    ) -> Result<bool> {
-        let tree = self.tree(database)?;
-        loop {
-            let old = tree.get(key).map_err(|error| error::engine(error, Outcome::NotApplied))?;
-            let now = clock.now_millis();
-            let current = old.as_ref().map(|old| record::state(old)).filter(|(_, deadline)| !deadline.is_past(now));
-            options.check(current.map(|(revision, _)| revision))?;
-            let Some(old) = old else { return Ok(false) };
-            if swap(tree, key, Some(&old), None)? {
-                return Ok(current.is_some());
+        _turn: &Turn,
+    ) -> Result<Done<bool>> {
+        self.with_trees(database, |trees| {
+            loop {
+                let old = trees.records.get(key).map_err(|error| error::engine(error, Outcome::NotApplied))?;
+                let now = clock.now_millis();
+                let current = old.as_ref().map(|old| record::state(old)).filter(|(_, deadline)| !deadline.is_past(now));
+                options.check(current.map(|(revision, _)| revision))?;
+                let Some(old) = old else { return Ok(Done::new(false, None)) };
+                if swap(&database.engine, &trees.records, key, Some(&old), None)? {
+                    return Ok(Done::new(current.is_some(), Some(&old)));
+                }
             }
-        }
+        })
+    }
+
+    /// Removes the pieces of a value that was replaced or destroyed.
+    pub(crate) fn remove_pieces(&self, database: &Database, revision: u64) -> Result<()> {
+        self.with_trees(database, |trees| remove_pieces(&database.engine, trees, Some(revision)))
     }
 
     /// Reads a page of what lives below a path.
@@ -198,29 +348,33 @@ impl Table {
         path: &str,
         options: &ListOptions,
     ) -> Result<Stretch> {
-        let tree = self.tree(database)?;
-        let mut stretch = Stretch { found: Vec::new(), last: None };
-        let Some((low, high)) = bounds(path, options) else { return Ok(stretch) };
-        let range = tree.range::<Vec<u8>, _>((low, high));
-        let mut entries: Box<dyn Iterator<Item = _>> =
-            if options.reverse { Box::new(range.rev()) } else { Box::new(range) };
-        let now = clock.now_millis();
-        let mut passed_over = 0;
-        let mut last = None;
-        while stretch.found.len() < options.limit && passed_over < PASSED_OVER {
-            let Some(entry) = entries.next() else { return Ok(stretch) };
-            let (key, bytes) = entry.map_err(|error| error::engine(error, Outcome::NotApplied))?;
-            last = Some(key.clone());
-            if record::is_past(&bytes, now) {
-                passed_over += 1;
-                drop(tree.compare_and_swap(&key, Some(bytes), None::<IVec>));
-            } else {
-                stretch.found.push((key, bytes));
+        self.with_trees(database, |trees| {
+            let mut stretch = Stretch { found: Vec::new(), last: None };
+            let Some((low, high)) = bounds(path, options) else { return Ok(stretch) };
+            let range = trees.records.range::<Vec<u8>, _>((low, high));
+            let mut entries: Box<dyn Iterator<Item = _>> =
+                if options.reverse { Box::new(range.rev()) } else { Box::new(range) };
+            let now = clock.now_millis();
+            let mut passed_over = 0;
+            let mut last = None;
+            while stretch.found.len() < options.limit && passed_over < PASSED_OVER {
+                let Some(entry) = entries.next() else { return Ok(stretch) };
+                let (key, record) = entry.map_err(|error| error::engine(error, Outcome::NotApplied))?;
+                last = Some(key.clone());
+                if record::is_past(&record, now) {
+                    passed_over += 1;
+                    let leftover = remove_expired(trees, &key, record);
+                    let leftover = leftover.as_deref().and_then(record::revision_of_pieces);
+                    // What fails here is left to the sweep.
+                    drop(remove_pieces(&database.engine, trees, leftover));
+                } else if let Some(stored) = whole(trees, clock, &key, record, options.ids_only)? {
+                    stretch.found.push((key, stored));
+                }
             }
-        }
-        // There may be no more; then the next page is empty. To find out would cost it as much.
-        stretch.last = last;
-        Ok(stretch)
+            // There may be no more; then the next page is empty. To find out would cost it as much.
+            stretch.last = last;
+            Ok(stretch)
+        })
     }
 
     /// Takes note of a deadline when it is written: then a sweep that begins later meets it.
@@ -265,39 +419,98 @@ impl Table {
         Ok(())
     }
 
+    /// Removes pieces that no record names, of which a process that died may have left some: looks at those of so
+    /// many revisions, and returns whether there are more to look at.
+    pub(crate) fn sweep_pieces(&self, database: &Database, looks: usize) -> Result<bool> {
+        let mut next = self.pieces_swept.lock().unwrap_or_else(PoisonError::into_inner);
+        self.with_trees(database, |trees| {
+            let Some(pieces) = trees.pieces.get() else { return Ok(false) };
+            pieces::remove_orphans(&database.engine, pieces, &mut next, looks, |entry, revision| {
+                let record = trees.records.get(entry).map_err(|error| error::engine(error, Outcome::NotApplied))?;
+                Ok(record.is_some_and(|record| record::revision_of_pieces(&record) == Some(revision)))
+            })?;
+            Ok(next.is_some())
+        })
+    }
+
     /// Removes what has expired behind a key, and returns how many entries that were. The key becomes the
     /// last one that was looked at, or empty at the end of the tree.
     pub(crate) fn purge(&self, database: &Database, clock: &Clock, after: &mut Vec<u8>) -> Result<u64> {
-        self.remove_expired(database, clock, after, PURGE)
+        let removed = self.remove_expired(database, clock, after, PURGE)?;
+        if after.is_empty() {
+            *self.pieces_swept.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            while self.sweep_pieces(database, PURGE)? {}
+        }
+        Ok(removed)
     }
 
     fn remove_expired(&self, database: &Database, clock: &Clock, after: &mut Vec<u8>, looks: usize) -> Result<u64> {
-        let tree = self.tree(database)?;
-        let now = clock.now_millis();
-        let mut removed = 0;
-        let mut entries = tree.range::<&[u8], _>((Bound::Excluded(&after[..]), Bound::Unbounded));
-        let mut last = None;
-        for _ in 0..looks {
-            let Some(entry) = entries.next() else {
-                last = None;
-                break;
-            };
-            let (key, bytes) = entry.map_err(|error| error::engine(error, Outcome::NotApplied))?;
-            let (_, deadline) = record::state(&bytes);
-            self.note(deadline);
-            if deadline.is_past(now) && swap(tree, &key, Some(&bytes), None)? {
-                removed += 1;
+        self.with_trees(database, |trees| {
+            let now = clock.now_millis();
+            let mut removed = 0;
+            let mut entries = trees.records.range::<&[u8], _>((Bound::Excluded(&after[..]), Bound::Unbounded));
+            let mut last = None;
+            for _ in 0..looks {
+                let Some(entry) = entries.next() else {
+                    last = None;
+                    break;
+                };
+                let (key, record) = entry.map_err(|error| error::engine(error, Outcome::NotApplied))?;
+                let (_, deadline) = record::state(&record);
+                self.note(deadline);
+                if deadline.is_past(now) && swap(&database.engine, &trees.records, &key, Some(&record), None)? {
+                    removed += 1;
+                    remove_pieces(&database.engine, trees, record::revision_of_pieces(&record))?;
+                }
+                last = Some(key);
             }
-            last = Some(key);
+            *after = last.map_or_else(Vec::new, |key| key.to_vec());
+            Ok(removed)
+        })
+    }
+}
+
+/// Removes a record that was met expired, and returns it if this call has done it. Whatever comes of it, the entry
+/// is absent.
+fn remove_expired(trees: &Trees, key: &[u8], record: IVec) -> Option<IVec> {
+    let removed = trees.records.compare_and_swap(key, Some(&record), None::<IVec>);
+    matches!(removed, Ok(Ok(()))).then_some(record)
+}
+
+fn remove_pieces(engine: &Engine, trees: &Trees, revision: Option<u64>) -> Result<()> {
+    match (revision, trees.pieces.get()) {
+        (Some(revision), Some(pieces)) => pieces::remove(engine, pieces, revision),
+        _ => Ok(()),
+    }
+}
+
+/// Returns a record of a page with its value, or with a newer one that took its place; `None` if it is gone.
+fn whole(trees: &Trees, clock: &Clock, key: &[u8], mut record: IVec, ids_only: bool) -> Result<Option<Stored>> {
+    loop {
+        let (revision, length) = match Record::parse(&record) {
+            Some(Record { revision, value: Value::InPieces(length), .. }) if !ids_only => (revision, length),
+            _ => return Ok(Some(Stored { record, pieces: None })),
+        };
+        if let Some(pieces) = trees.pieces.get()
+            && let Some(value) = pieces::read(pieces, revision, length)?
+        {
+            return Ok(Some(Stored { record, pieces: Some(value) }));
         }
-        *after = last.map_or_else(Vec::new, |key| key.to_vec());
-        Ok(removed)
+        match trees.records.get(key).map_err(|error| error::engine(error, Outcome::NotApplied))? {
+            None => return Ok(None),
+            // Nobody has replaced it: the item says so.
+            Some(now) if record::revision_of_pieces(&now) == Some(revision) => {
+                return Ok(Some(Stored { record, pieces: None }));
+            }
+            Some(now) if record::is_past(&now, clock.now_millis()) => return Ok(None),
+            Some(now) => record = now,
+        }
     }
 }
 
 /// Replaces what was read by something else, or returns that another was quicker.
-fn swap(tree: &Tree, key: &[u8], old: Option<&[u8]>, new: Option<Vec<u8>>) -> Result<bool> {
-    let swapped = tree.compare_and_swap(key, old, new).map_err(|error| error::engine(error, Outcome::Unknown))?;
+fn swap(engine: &Engine, records: &Tree, key: &[u8], old: Option<&[u8]>, new: Option<Vec<u8>>) -> Result<bool> {
+    let swapped = records.compare_and_swap(key, old, new).map_err(|error| engine.failed(error))?;
     Ok(swapped.is_ok())
 }
 

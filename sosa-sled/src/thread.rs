@@ -1,34 +1,45 @@
-//! Threads that may wait, of the runtime that polls.
-//!
-//! Without a tokio runtime there are none, and the engine is called where the future is polled.
+//! Threads that may wait for the disk: of a pool that no runtime joins, so that a program ends even if the engine
+//! never answers.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sosa::Result;
-use tokio::runtime::Handle;
 
 use crate::error;
 
 /// Does something on such a thread, and does not wait for it.
 pub(crate) fn start(work: impl FnOnce() + Send + 'static) {
-    match Handle::try_current() {
-        Ok(runtime) => drop(runtime.spawn_blocking(work)),
-        Err(_) => work(),
+    blocking::unblock(work).detach();
+}
+
+/// Does something on such a thread, which learns by the [`Caller`] whether this future still exists. Dropped
+/// before it began, it is not done.
+pub(crate) async fn run<R: Send + 'static>(work: impl FnOnce(&Caller) -> Result<R> + Send + 'static) -> Result<R> {
+    let caller = Caller::default();
+    let _waits = Waits(caller.clone());
+    blocking::unblock(move || work(&caller)).await
+}
+
+/// Who asked for something that is done on another thread.
+#[derive(Clone, Default)]
+pub(crate) struct Caller {
+    gone: Arc<AtomicBool>,
+}
+
+impl Caller {
+    /// Fails if the caller has dropped the call. Asked with a [`Turn`](crate::turn::Turn) in hand, the answer stays
+    /// true for as long as that is held: whoever writes the same key later waits for it.
+    pub(crate) fn still_waits(&self) -> Result<()> {
+        if self.gone.load(Ordering::Acquire) { Err(error::dropped()) } else { Ok(()) }
     }
 }
 
-/// Does something on such a thread. Dropped meanwhile, it is done all the same.
-pub(crate) async fn run<R: Send + 'static>(work: impl FnOnce() -> Result<R> + Send + 'static) -> Result<R> {
-    match Handle::try_current() {
-        Ok(runtime) => runtime.spawn_blocking(work).await.unwrap_or_else(|_| Err(error::abandoned())),
-        Err(_) => work(),
-    }
-}
+/// Tells, when it is dropped, that nobody waits any more.
+struct Waits(Caller);
 
-/// Waits no longer than this; `None` if it takes longer.
-pub(crate) async fn within<F: Future>(time: Duration, work: F) -> Option<F::Output> {
-    match Handle::try_current() {
-        Ok(_) => tokio::time::timeout(time, work).await.ok(),
-        Err(_) => Some(work.await),
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.gone.store(true, Ordering::Release);
     }
 }

@@ -125,7 +125,7 @@ impl Log {
     fn check(&mut self, snapshot: Snapshot, watermark: Option<Watermark>) -> Result<(), Finding> {
         let next = snapshot.next.unwrap_or(0);
         let first = begin(next);
-        let Headers { segments, claimed, cleared } = self.headers(first)?;
+        let Headers { segments, claimed, cleared, begins } = self.headers(first)?;
         let stable = watermark.map_or(claimed, |watermark| watermark.stable).max(next - 1);
         // The last ones are not used again before they are on the disk.
         let mut last = begin(claimed.max(first));
@@ -144,7 +144,7 @@ impl Log {
         }
         let (pages, end) = self.walk(snapshot, &segments, stable)?;
         self.check_length(watermark, end)?;
-        self.check_pages(&pages)
+        self.check_pages(&pages, &begins)
     }
 
     /// Looks whether the file is as long as it was. The engine itself makes it shorter, by whole segments, and
@@ -169,13 +169,18 @@ impl Log {
 
     /// Reads the headers of all segments.
     fn headers(&mut self, first: i64) -> Result<Headers, Finding> {
-        let mut headers = Headers { segments: Segments::new(), claimed: -1, cleared: Vec::new() };
+        let mut headers = Headers { segments: Segments::new(), claimed: -1, cleared: Vec::new(), begins: Vec::new() };
         let mut at = 0;
         while at + SEGMENT_HEADER as u64 <= self.length {
             let mut header = [0; SEGMENT_HEADER];
             self.db.seek(SeekFrom::Start(at))?;
             self.db.read_exact(&mut header)?;
-            match Header::read(&header) {
+            let header = Header::read(&header);
+            headers.begins.push(match header {
+                Header::Written { lsn, .. } => Some(lsn),
+                Header::Empty | Header::Damaged => None,
+            });
+            match header {
                 Header::Written { lsn, stable } if lsn >= first => {
                     if headers.segments.insert(lsn, at).is_some() {
                         return Err(damaged(format!("`db` is damaged at byte {at}: this is there twice")));
@@ -233,14 +238,15 @@ impl Log {
                     }
                 }
                 end = end.max(begins + at as i64);
+                let piece = |blob| Piece { lsn: begins + (place - base) as i64, at: place, blob };
                 match message {
                     Message::Nothing => {}
                     Message::Cap => break,
-                    Message::Replace { page, blob } => drop(pages.insert(page, vec![Piece { at: place, blob }])),
+                    Message::Replace { page, blob } => drop(pages.insert(page, vec![piece(blob)])),
                     Message::Link { page, blob } => {
                         // Links to what is not there belong to a page that was written anew since.
                         if let Some(pieces) = pages.get_mut(&page).filter(|pieces| !pieces.is_empty()) {
-                            pieces.push(Piece { at: place, blob });
+                            pieces.push(piece(blob));
                         }
                     }
                 }
@@ -250,10 +256,15 @@ impl Log {
     }
 
     /// Looks whether the pages are where they should be.
-    fn check_pages(&self, pages: &HashMap<u64, Vec<Piece>>) -> Result<(), Finding> {
+    fn check_pages(&self, pages: &HashMap<u64, Vec<Piece>>, begins: &[Option<i64>]) -> Result<(), Finding> {
         for piece in pages.values().flatten() {
             if piece.at >= self.length {
                 return Err(damaged(format!("`db` ends at byte {}, too early", self.length)));
+            }
+            // A segment is used again when nothing in it is needed: then what has replaced this is lost.
+            let segment = usize::try_from(piece.at / SEGMENT).ok().and_then(|segment| begins.get(segment));
+            if segment != Some(&Some(begin(piece.lsn))) {
+                return Err(damaged("`db` lacks what had replaced an older page"));
             }
             if let Some(blob) = piece.blob
                 && !self.blobs.join(blob.to_string()).try_exists()?
@@ -281,6 +292,8 @@ struct Headers {
     claimed: i64,
     /// Those that are said to hold nothing.
     cleared: Vec<u64>,
+    /// When each segment of the file begins.
+    begins: Vec<Option<i64>>,
 }
 
 enum Blob {
@@ -302,4 +315,62 @@ fn number(lsn: i64) -> u64 {
 /// Returns whether a whole message of such a segment is anywhere in these bytes.
 fn holds_message(bytes: &[u8], of: impl Fn(u64) -> bool) -> bool {
     (0..bytes.len()).any(|at| sled_format::message(&bytes[at..]).is_some_and(|(_, number, _)| of(number)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watermark::WatermarkFile;
+    use proptest::prelude::*;
+
+    /// Numbers at which something might overflow, and others.
+    fn numbers() -> impl Strategy<Value = i64> {
+        let segment = SEGMENT as i64;
+        let edges = [i64::MIN, i64::MIN + 1, -segment, -2, -1, 0, 1, segment, i64::MAX / segment * segment, i64::MAX];
+        prop_oneof![
+            prop::sample::select(edges.to_vec()),
+            any::<i64>(),
+            any::<i64>().prop_map(move |n| n / segment * segment)
+        ]
+    }
+
+    fn segment_header(lsn: i64, stable: i64) -> Vec<u8> {
+        let content = [(lsn ^ i64::MAX).to_le_bytes(), (stable ^ i64::MAX).to_le_bytes()].concat();
+        [&(!crc32fast::hash(&content)).to_le_bytes()[..], &content].concat()
+    }
+
+    fn snapshot(next: i64) -> Vec<u8> {
+        // And no segment in use.
+        let content = [&next.to_le_bytes()[..], &[0]].concat();
+        let sum = crc32fast::hash(&content).to_le_bytes();
+        [&content[..], &(content.len() as u64).to_le_bytes(), &sum].concat()
+    }
+
+    proptest! {
+        /// Files whose checksums are right may still hold any number.
+        #[test]
+        fn hostile_numbers_are_refused_or_read(
+            lsns in prop::collection::vec((numbers(), numbers()), 1..4),
+            next in numbers(),
+            watermark in prop::option::of((numbers(), any::<u64>())),
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path();
+            let mut db = Vec::new();
+            for (lsn, stable) in lsns {
+                db.extend(segment_header(lsn, stable));
+                db.resize(db.len().next_multiple_of(SEGMENT as usize), 0);
+            }
+            fs::write(path.join("db"), db).unwrap();
+            fs::write(path.join("snap.0000000000000001"), snapshot(next)).unwrap();
+            let conf = format!("segment_size: {SEGMENT}\nuse_compression: false\nversion: 0.34\n").into_bytes();
+            let sum = crc32fast::hash(&conf).to_le_bytes();
+            fs::write(path.join("conf"), [&conf[..], &sum].concat()).unwrap();
+            if let Some((stable, length)) = watermark {
+                WatermarkFile::open(path).unwrap().write(Watermark { stable, length }).unwrap();
+            }
+            let verified = verify(path);
+            prop_assert!(matches!(verified, Ok(()) | Err(Finding::Damaged(_))), "{:?}", verified);
+        }
+    }
 }

@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::path::Path;
 
+use crate::sled_format::LAST_LSN;
+
 /// Its name in the directory of the database.
 const NAME: &str = "sosa.mark";
 
@@ -71,7 +73,8 @@ impl Watermark {
         let bytes: &[u8; 28] = bytes.try_into().ok()?;
         let number = |at: usize| bytes[at..at + 8].try_into().map(u64::from_be_bytes).ok();
         let watermark = Self { stable: number(8)?.cast_signed(), length: number(16)? };
-        (watermark.to_bytes() == *bytes).then_some(watermark)
+        let is_lsn = (-1..=LAST_LSN).contains(&watermark.stable);
+        (is_lsn && watermark.to_bytes() == *bytes).then_some(watermark)
     }
 }
 
@@ -84,7 +87,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(Watermark::read(directory.path()).unwrap(), None);
         let mut file = WatermarkFile::open(directory.path()).unwrap();
-        for watermark in [Watermark { stable: -1, length: 0 }, Watermark { stable: i64::MAX, length: u64::MAX }] {
+        for watermark in [Watermark { stable: -1, length: 0 }, Watermark { stable: LAST_LSN, length: u64::MAX }] {
             file.write(watermark).unwrap();
             assert_eq!(Watermark::read(directory.path()).unwrap(), Some(watermark));
             for bit in 0..28 * 8 {

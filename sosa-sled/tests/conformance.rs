@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sosa_sled::sosa::conformance::{Fixture, Probe};
-use sosa_sled::sosa::{Clock, Collection, async_trait, conformance};
+use sosa_sled::sosa::{Clock, Codec, Collection, Json, Key, Model, Result, async_trait, conformance};
 use sosa_sled::{Durability, SledCollection, SledStore, sled};
 
 struct Store {
@@ -58,6 +58,27 @@ async fn boxed() -> Store {
     store(Durability::Immediate, |things| Arc::new(Arc::new(things) as Arc<dyn Collection<Probe>>))
 }
 
+/// JSON, and so many spaces behind it that no value fits into its record.
+#[derive(Debug)]
+struct Padded;
+
+impl<T: Model> Codec<T> for Padded {
+    fn encode(&self, key: &Key<'_>, value: &T) -> Result<Vec<u8>> {
+        let mut encoded = Json.encode(key, value)?;
+        encoded.resize(encoded.len() + 9000, b' ');
+        Ok(encoded)
+    }
+
+    fn decode(&self, key: &Key<'_>, bytes: &[u8]) -> Result<T> {
+        Json.decode(key, bytes)
+    }
+}
+
+async fn in_pieces() -> Store {
+    store(Durability::Immediate, |things| Arc::new(things.with_codec(Padded)))
+}
+
 conformance!(immediate: immediate);
 conformance!(eventual: eventual);
 conformance!(boxed: boxed);
+conformance!(in_pieces: in_pieces);

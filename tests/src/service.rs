@@ -42,6 +42,30 @@ impl Service {
         Self::start(Command::new(built(name)).args(["--log", "trace"]).args(arguments)).await
     }
 
+    /// Starts the example `rest` where this directory is a disk of its own, of a size that `mount` understands, and
+    /// waits until it listens. [`path`](Self::path) says where others find that disk.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub async fn rest_on_a_disk(size: &str, directory: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "bash", "-c"]);
+        command.arg(r#"set -e; mount -t tmpfs -o size="$1" none "$2"; shift 2; exec "$@""#).arg("bash");
+        command.arg(size).arg(directory).arg(built("rest")).args(["--log", "info"]).args(arguments);
+        Self::start(&mut command).await
+    }
+
+    /// Returns where a file of its namespace is for others.
+    ///
+    /// # Panics
+    ///
+    /// If it has ended.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        let root = format!("/proc/{}/root", self.child.id().expect("it runs"));
+        Path::new(&root).join(path.strip_prefix("/").expect("a whole path"))
+    }
+
     /// Starts a program of `tests/express` on Node, and waits until it listens.
     ///
     /// # Panics

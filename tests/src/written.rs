@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sosa::ErrorKind;
 use sosa_sled::SledStore;
 
 /// A value of which no half can be taken for a whole.
@@ -22,19 +21,13 @@ impl Written {
     /// How many tasks write, each to ids of its own.
     pub const TASKS: u64 = 8;
 
-    /// Opens the database that they are in, which the engine's threads may still hold for a moment after it was
-    /// dropped.
+    /// Opens the database that they are in.
     ///
     /// # Errors
     ///
     /// Those of the store.
     pub fn open(path: impl AsRef<Path>) -> sosa::Result<SledStore> {
-        loop {
-            match sosa_sled::open(&path, Self::PREFIX) {
-                Err(error) if error.kind() == ErrorKind::Unavailable => std::thread::yield_now(),
-                result => return result,
-            }
-        }
+        sosa_sled::open(&path, Self::PREFIX)
     }
 
     /// Makes one of a size.

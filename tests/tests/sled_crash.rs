@@ -13,8 +13,6 @@ use sosa::{Collection, ListOptions};
 use sosa_sled::sled;
 use sosa_tests::Written;
 
-const KILLS: u64 = 200;
-
 /// What the entries are, by their ids, as the writer told.
 #[derive(Default)]
 struct Told {
@@ -81,18 +79,43 @@ async fn read(path: &Path) -> BTreeMap<String, u64> {
     listed.into_iter().map(|(id, value)| (id, value.number)).collect()
 }
 
+/// Returns how many pieces of values are there, and how many there should be.
+fn pieces(path: &Path) -> (usize, usize) {
+    let db = sled::open(path).expect("opened");
+    let named = db.open_tree("crash:things").expect("a tree").iter().values().map(|record| {
+        let record = record.expect("read");
+        // The layout is in the README: what lies in pieces has its length behind version, deadline and revision.
+        let length = (record[0] == 2).then(|| u64::from_be_bytes(record[17..25].try_into().expect("eight bytes")));
+        length.map_or(0, |length| 1 + length.div_ceil(4096) as usize)
+    });
+    (db.open_tree("crash:things{pieces}").expect("a tree").len(), named.sum())
+}
+
 #[tokio::test]
 async fn two_hundred_kills_lose_nothing_that_was_acknowledged() {
+    kill_writers("KILLS", 200, &[]).await;
+}
+
+#[tokio::test]
+async fn kills_among_values_of_up_to_a_megabyte_lose_nothing_and_leave_no_pieces() {
+    kill_writers("LARGE_KILLS", 20, &["any"]).await;
+}
+
+/// Kills so many writers, unless a variable of the environment says otherwise.
+async fn kill_writers(variable: &str, kills: u64, arguments: &[&str]) {
+    let kills = std::env::var(variable).ok().and_then(|kills| kills.parse().ok()).unwrap_or(kills);
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path();
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed}");
     let (mut random, mut told) = (Rng::with_seed(seed), Told::default());
     let (mut unknown, mut early) = (0, 0);
-    for round in 0..KILLS {
+    let mut left = 0;
+    for round in 0..kills {
         let mut writer = Command::new(env!("CARGO_BIN_EXE_sled_writer"))
             .arg(path)
             .arg((seed.wrapping_add(round)).to_string())
+            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the writer starts");
@@ -116,13 +139,23 @@ async fn two_hundred_kills_lose_nothing_that_was_acknowledged() {
         assert!(killed, "seed {seed}: the writer ended by itself with {status}");
         unknown += told.begun.len();
         told.compare(&read(path).await, seed);
+        let (found, named) = pieces(path);
+        assert!(found >= named, "seed {seed}: pieces are lost");
+        left += found - named;
     }
+    // What the last ones left is removed.
+    let store = Written::open(path).expect("opened");
+    store.collection::<Written>(Written::NAME).purge().await.expect("purged");
+    store.close().await.expect("closed");
+    let (found, named) = pieces(path);
+    assert_eq!(found, named, "seed {seed}: pieces that no record names stay");
     println!(
-        "{KILLS} kills ({early} of them as it opened): {} operations acknowledged, lost: 0; {unknown} under way; {} entries",
+        "{kills} kills ({early} of them as it opened): {} operations acknowledged, lost: 0; {unknown} under way; {} entries; \
+         {left} pieces were left, and removed",
         told.acknowledged,
         told.entries.len()
     );
-    assert!(told.acknowledged > KILLS, "hardly anything was written");
+    assert!(told.acknowledged > kills, "hardly anything was written");
     // The engine has no other opinion of the file.
     drop(sled::open(path).expect("it opens once more"));
 }

@@ -1,5 +1,7 @@
 //! The `rest` example on the disk: what it answered outlives it.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 use sosa_tests::Service;
 
@@ -46,4 +48,24 @@ async fn a_database_that_another_service_holds_is_refused_with_the_reason() {
     assert!(second.to_string().contains("another process"), "{second}");
     let mut client = rest.connect().await;
     assert_eq!(client.send("POST", "/visits", &[], b"").await.expect("answered").status, 200);
+}
+
+/// As in a deployment that starts the new process before the old one has ended.
+#[tokio::test]
+async fn a_service_waits_for_the_one_that_is_about_to_end() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = format!("sled:{}", directory.path().display());
+    let arguments = ["--store", &store];
+    let old = Service::rest(&arguments).await;
+    let visited = old.connect().await.send("POST", "/visits", &[], b"").await.expect("answered");
+    let cookie = visited.cookie().expect("a session").to_owned();
+    let end = async {
+        // This long both live.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        drop(old.stop(Signal::SIGTERM).await);
+    };
+    let (new, ()) = tokio::join!(Service::rest(&arguments), end);
+    let ours = [("cookie", cookie.as_bytes())];
+    let visited = new.connect().await.send("POST", "/visits", &ours, b"").await.expect("answered");
+    assert_eq!((visited.status, visited.body.trim()), (200, "2"));
 }
