@@ -7,7 +7,8 @@ use std::task::{Context, Wake, Waker};
 use std::thread::Thread;
 
 use serde::{Deserialize, Deserializer, Serialize};
-use sosa_sled::sosa::{Collection, Outcome};
+use sosa_sled::sosa::{Collection, Condition, DestroyOptions, ErrorKind, Outcome, Revision, SaveOptions};
+use sosa_sled::{Durability, sled};
 
 /// A model whose `Deserialize` panics over one value.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -52,6 +53,20 @@ async fn a_sync_that_failed_before_anything_was_synced_is_tried_again() {
     store.close().await.expect("closed");
     let things = sosa_sled::open(directory.path(), "").expect("opened").collection("things");
     assert_eq!((things.load("a").await.expect("loaded"), things.load("b").await.expect("loaded")), (Some(2), Some(3)));
+}
+
+#[tokio::test]
+async fn what_is_no_record_is_in_no_state_that_a_condition_could_name() {
+    let db = sled::Config::new().temporary(true).open().expect("a database");
+    let things = sosa_sled::new(db.clone(), "p").with_durability(Durability::Eventual).collection::<u64>("things");
+    let tree = db.open_tree("p:things").expect("a tree");
+    tree.insert(":foreign", "of another program").expect("inserted");
+    assert_eq!(things.load("foreign").await.expect_err("no record").kind(), ErrorKind::Decode);
+    let none = SaveOptions::new().condition(Condition::Revision(Revision::NONE));
+    assert!(things.save_with("foreign", &1, none).await.expect_err("a conflict").is_conflict());
+    let none = DestroyOptions::new().revision(Revision::NONE);
+    assert!(things.destroy_with("foreign", none).await.expect_err("a conflict").is_conflict());
+    assert_eq!(tree.get(":foreign").expect("read").as_deref(), Some(&b"of another program"[..]));
 }
 
 async fn all_verbs(directory: &std::path::Path) {

@@ -40,7 +40,8 @@ impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> Model for 
 /// - What is stored is a **copy**; a clone of a collection shares the data.
 /// - **Cost**: load, save and destroy do not grow with the collection, a page costs what it holds.
 /// - **Cancel**: a future that is dropped at any poll leaves the entry old or new, and the
-///   collection usable. Until the store has answered, what was asked may still come about.
+///   collection usable. Until the store has answered, what was asked may still come about. A network may
+///   deliver it late; a backend never carries it out itself after something that was acknowledged since.
 /// - **Errors** tell by [`outcome`](crate::Error::outcome) whether a write may have been applied,
 ///   and hold no id and no value.
 ///

@@ -68,7 +68,7 @@ impl Revision {
     pub const MAX_LEN: usize = 20;
 
     /// The revision of no entry, in the place of one that was not asked for. A write on condition of it
-    /// is a [`Conflict`](ErrorKind::Conflict).
+    /// is a [`Conflict`](ErrorKind::Conflict), whatever is there.
     pub const NONE: Self = Self { len: 0, bytes: [0; Self::MAX_LEN] };
 
     /// Makes a revision of these bytes.

@@ -9,8 +9,8 @@ use futures_util::future::try_join_all;
 use futures_util::stream;
 
 use crate::{
-    Collection, Condition, DestroyOptions, Expiry, Hooked, Hooks, Instrumented, Item, ListOptions, LoadOptions, Model,
-    Observer, Result, SaveOptions,
+    Collection, Condition, DestroyOptions, Error, Expiry, Hooked, Hooks, Instrumented, Item, ListOptions, LoadOptions,
+    Model, Observer, Result, SaveOptions,
 };
 
 /// How many calls are under way at once where many are made. A shared connection sends them
@@ -66,7 +66,9 @@ pub trait CollectionExt<T: Model>: Collection<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`update`](Self::update).
+    /// Those of [`update`](Self::update). With [`Expiry::Keep`] an absent entry is a
+    /// [`Conflict`](crate::ErrorKind::Conflict), as it is for a save, unless `f` returns `None`: there is no
+    /// deadline to keep, and to try again would be no help.
     fn update_with<F>(
         &self,
         id: &str,
@@ -84,6 +86,10 @@ pub trait CollectionExt<T: Model>: Collection<T> {
                 };
                 let Some(next) = f(value) else { return Ok(None) };
                 let options = SaveOptions::new().expiry(expiry.unwrap_or(kept)).condition(condition);
+                // Such a save can only be a conflict, and would be tried again for ever.
+                if options.condition == Condition::Absent && options.expiry == Expiry::Keep {
+                    return Err(Error::conflict());
+                }
                 match self.save_with(id, &next, options).await {
                     Ok(_) => return Ok(Some(next)),
                     Err(error) if error.is_conflict() => Yield::default().await,

@@ -76,7 +76,7 @@ pub enum Condition {
     Absent,
     /// Only if there is an entry.
     Present,
-    /// Only if the entry is in the state that was read.
+    /// Only if the entry is in the state that was read. [`Revision::NONE`] is the state of no entry.
     Revision(Revision),
 }
 
@@ -86,13 +86,15 @@ impl Condition {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`] if the condition does not hold.
+    /// [`ErrorKind::Conflict`] if the condition does not hold. One on [`Revision::NONE`] never does, whatever
+    /// is current.
     pub fn check(self, current: Option<Revision>) -> Result<()> {
         let holds = match self {
             Self::Always => true,
             Self::Absent => current.is_none(),
             Self::Present => current.is_some(),
-            Self::Revision(read) => current == Some(read),
+            // A backend may have no revision to tell, such as for what others wrote. Nobody has read that state.
+            Self::Revision(read) => read != Revision::NONE && current == Some(read),
         };
         if holds { Ok(()) } else { Err(Error::conflict()) }
     }
@@ -200,7 +202,7 @@ impl DestroyOptions {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`] if another revision was read.
+    /// [`ErrorKind::Conflict`] if another revision was read, or [`Revision::NONE`].
     pub fn check(&self, current: Option<Revision>) -> Result<()> {
         self.revision.map_or(Condition::Always, Condition::Revision).check(current)
     }
@@ -381,7 +383,7 @@ mod tests {
 
     #[test]
     fn conditions_hold_or_are_conflicts() {
-        let (read, other) = (Revision::from(1), Revision::from(2));
+        let (read, other, never) = (Revision::from(1), Revision::from(2), Some(Deadline::NEVER));
         for (condition, absent, present) in [
             (Condition::Always, true, true),
             (Condition::Absent, true, false),
@@ -393,6 +395,14 @@ mod tests {
             assert_eq!(condition.check(Some(read)).is_ok(), present, "{condition:?}");
             assert!(condition.check(None).err().is_none_or(|error| error.is_conflict()));
         }
+        for current in [None, Some(read), Some(Revision::NONE)] {
+            assert!(Condition::Revision(Revision::NONE).check(current).unwrap_err().is_conflict());
+            assert!(SaveOptions::from(Condition::Revision(Revision::NONE)).check(current.zip(never), 0).is_err());
+            assert!(DestroyOptions::new().revision(Revision::NONE).check(current).unwrap_err().is_conflict());
+        }
+        // Without a revision to tell, an entry is there all the same.
+        assert!(Condition::Present.check(Some(Revision::NONE)).is_ok());
+        assert!(Condition::Absent.check(Some(Revision::NONE)).is_err());
         let (kept, keep) = (Deadline::from_millis(7), SaveOptions::from(Expiry::Keep));
         assert_eq!(keep.check(Some((read, kept)), 0).unwrap(), kept);
         assert!(keep.check(None, 0).unwrap_err().is_conflict());

@@ -1,13 +1,13 @@
 //! What every collection gets: pointers that are collections, and what is built from the verbs.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
+use futures_util::{FutureExt, TryStreamExt};
 use sosa::{
-    Clock, Codec, Collection, CollectionExt, Condition, Cursor, Entry, Error, Expiry, Item, Json, Key, Keyspace,
-    ListOptions, LoadOptions, Page, Revision,
+    Call, Clock, Codec, Collection, CollectionExt, Condition, Cursor, Entry, Error, Expiry, Item, Json, Key, Keyspace,
+    ListOptions, LoadOptions, Operation, Page, Revision,
 };
 use sosa_memory::MemoryCollection;
 
@@ -80,6 +80,32 @@ async fn update_keeps_the_deadline_unless_told_otherwise() {
 }
 
 #[tokio::test]
+async fn update_asks_for_no_save_where_there_is_no_deadline_to_keep() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let observer = {
+        let asked = asked.clone();
+        move |call: &Call| asked.lock().unwrap().push(call.operation)
+    };
+    let numbers = numbers().instrumented("memory", observer);
+    let error = numbers.update_with("n", Some(Expiry::Keep), |_| Some(1)).await.unwrap_err();
+    assert!(error.is_conflict());
+    assert_eq!(numbers.update_with("n", Some(Expiry::Keep), |_| None).await.unwrap(), None);
+    assert_eq!(*asked.lock().unwrap(), [Operation::Load, Operation::Load]);
+
+    // It was there when it was loaded, and is gone when it is saved.
+    numbers.save("n", &1).await.unwrap();
+    let mut seen = Vec::new();
+    let updated = numbers.update_with("n", Some(Expiry::Keep), |n| {
+        seen.push(n);
+        numbers.destroy("n").now_or_never().unwrap().unwrap();
+        Some(2)
+    });
+    assert!(updated.await.unwrap_err().is_conflict());
+    assert_eq!(seen, [Some(1), None]);
+    assert_eq!(numbers.load("n").await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn update_yields_to_whoever_saved_first() {
     let numbers = numbers();
     numbers.save("n", &1).await.unwrap();
@@ -88,7 +114,7 @@ async fn update_yields_to_whoever_saved_first() {
     let saved = numbers.update("n", |n| {
         calls += 1;
         if calls == 1 {
-            futures_util::FutureExt::now_or_never(other.save("n", &10)).unwrap().unwrap();
+            other.save("n", &10).now_or_never().unwrap().unwrap();
         }
         n.map(|n| n + 1)
     });

@@ -25,9 +25,11 @@ fn every_rule_catches_a_broken_collection_and_every_broken_collection_is_caught(
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
+        // With some defects the rules mostly wait: there is one thread more than processors. Those defects are near
+        // the end of the list, and go first, so that nobody waits for them alone.
+        for _ in 0..=thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
-                while let Some((defect, rule)) = DEFECTS.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some((defect, rule)) = DEFECTS.iter().nth_back(next.fetch_add(1, Ordering::Relaxed)) {
                     let broken = broken_rules(*defect);
                     found.lock().unwrap_or_else(PoisonError::into_inner).push((*defect, *rule, broken));
                 }

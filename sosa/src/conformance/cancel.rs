@@ -5,11 +5,12 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use futures_util::future::join_all;
+use tokio::time::{sleep, timeout};
 
 use super::Probe;
 use super::scene::{Handle, Scene, put, text};
-use crate::{Condition, LoadOptions};
+use crate::{Condition, Expiry, LoadOptions};
 
 /// Polls a call this often, each time that it is woken, then drops it. Returns whether it was done
 /// before.
@@ -111,4 +112,93 @@ pub(super) async fn a_dropped_touch_leaves_the_entry(scene: &Scene) {
         return;
     }
     panic!("a load needs more than {} polls", POLLS.end);
+}
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// What is asked of an entry, once and dropped, or later and awaited.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Save,
+    SaveForAnHour,
+    /// For so many that this deadline cannot be taken for the other.
+    TouchForHours,
+    Destroy,
+}
+
+impl Asked {
+    async fn of(self, things: &Handle, id: &str, value: &str) {
+        match self {
+            Self::Save => drop(put(things, id, value, Condition::Always).await),
+            Self::SaveForAnHour => drop(put(things, id, value, Expiry::After(HOUR)).await),
+            Self::TouchForHours => {
+                drop(things.load_with(id, LoadOptions::new().touch(9 * HOUR)).await.expect("a touch succeeds"));
+            }
+            Self::Destroy => drop(things.destroy(id).await.expect("a destroy succeeds")),
+        }
+    }
+}
+
+/// What was dropped, at any of its polls, undoes nothing that was acknowledged later: it comes about before that,
+/// or not at all.
+pub(super) async fn what_was_dropped_overwrites_nothing_acknowledged_later(scene: &Scene) {
+    let mut tasks = Vec::new();
+    for dropped in [Asked::Save, Asked::TouchForHours, Asked::Destroy] {
+        for later in [Asked::Save, Asked::SaveForAnHour, Asked::Destroy] {
+            // All at once, so that what is left behind meets a busy store.
+            tasks.push(tokio::spawn(drop_and_go_on(scene.open(), dropped, later)));
+        }
+    }
+    let (mut rounds, mut left_behind) = (Vec::new(), false);
+    for task in tasks {
+        let (played, dropped_any) = task.await.expect("no task fails");
+        rounds.extend(played);
+        left_behind |= dropped_any;
+    }
+    if left_behind {
+        // Nobody awaits what was left behind, so nothing tells when it has come to its end. One wait, long for a
+        // store and short for a test, is for all of it.
+        sleep(Duration::from_millis(200)).await;
+    }
+    let things = scene.open();
+    for rounds in rounds.chunks(100) {
+        join_all(rounds.iter().map(async |(id, later)| {
+            let left = things.load_with(id, LoadOptions::new().with_expiry()).await.expect("a load succeeds");
+            let left = left.map(|entry| (entry.value.text(), entry.expiry.expect("the expiry was asked for")));
+            let holds = match (later, &left) {
+                (Asked::Destroy, left) => left.is_none(),
+                (Asked::Save, Some((text, expiry))) => text == "later" && *expiry == Expiry::Never,
+                (_, Some((text, Expiry::At(at)))) => text == "later" && *at < scene.now() + 2 * HOUR,
+                (_, _) => false,
+            };
+            assert!(holds, "what was dropped came later than what was acknowledged: {id} left {left:?}");
+        }))
+        .await;
+    }
+}
+
+/// Asks for something, drops that, and asks for something else at once, for many ids. Returns these, and whether
+/// any call was dropped before it was done.
+async fn drop_and_go_on(things: Handle, dropped: Asked, later: Asked) -> (Vec<(String, Asked)>, bool) {
+    // So often that it shows if one call in ten is late, and in reasonable time on a disk.
+    const ROUNDS: usize = 60;
+    const TRIES: usize = 4;
+    let (mut rounds, mut left_behind, mut polls) = (Vec::new(), false, 1);
+    for round in 0..ROUNDS {
+        let id = format!("{dropped:?} {later:?} {round}");
+        put(&things, &id, "old", Condition::Always).await;
+        // Several times, as callers do whose patience ends.
+        for _ in 0..TRIES {
+            if drop_after(polls, dropped.of(&things, &id, "dropped")).await {
+                // That many polls are enough: from the first one again.
+                polls = 0;
+                break;
+            }
+            left_behind = true;
+        }
+        polls += 1;
+        later.of(&things, &id, "later").await;
+        rounds.push((id, later));
+    }
+    (rounds, left_behind)
 }

@@ -59,8 +59,7 @@ pub(super) async fn another_state_has_another_revision(scene: &Scene) {
     assert_ne!(entry(&things, "a").await.revision, first);
 }
 
-/// A revision that is left out is `Revision::NONE`, which matches no entry, or the right one; all else is
-/// as it is with it.
+/// A revision that is left out is `Revision::NONE` or the right one; all else is as it is with it.
 pub(super) async fn a_revision_left_out_is_none_or_right(scene: &Scene) {
     let things = scene.open();
     let options = SaveOptions::new().without_revision();
@@ -80,8 +79,26 @@ pub(super) async fn a_revision_left_out_is_none_or_right(scene: &Scene) {
     for revision in left_out {
         assert!([Revision::NONE, entry.revision].contains(&revision), "another revision was made up");
     }
-    assert_conflict(save_if(&things, "a", Condition::Revision(Revision::NONE)).await);
-    assert_conflict(destroy_if(&things, "a", Revision::NONE).await);
+}
+
+/// `Revision::NONE` is the state of no entry: on condition of it a save and a destroy are conflicts and change
+/// nothing, where nothing is, over an entry, and over one that cannot be decoded.
+pub(super) async fn no_entry_is_in_the_state_none(scene: &Scene) {
+    let things = scene.open();
+    put(&things, "plain", "1", Condition::Always).await;
+    // Where values are not encoded this is one like any other.
+    put(&things, "undecodable", Probe::UNDECODABLE, Condition::Always).await;
+    for id in ["absent", "plain", "undecodable"] {
+        let state = async || match things.load_with(id, LoadOptions::new().with_expiry()).await {
+            Ok(entry) => Ok(entry.map(|entry| (entry.value.text(), entry.revision, entry.expiry))),
+            Err(error) => Err(error.kind()),
+        };
+        let before = state().await;
+        assert_conflict(save_if(&things, id, Condition::Revision(Revision::NONE)).await);
+        assert_eq!(state().await, before, "{id}");
+        assert_conflict(destroy_if(&things, id, Revision::NONE).await);
+        assert_eq!(state().await, before, "{id}");
+    }
 }
 
 /// A revision is up to 20 bytes that survive as text, and mean the same to every handle.

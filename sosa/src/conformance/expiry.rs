@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::time::timeout;
+
 use super::Probe;
 use super::scene::{Scene, entry, expiry, put, text};
-use crate::{Condition, ErrorKind, Expiry};
+use crate::{CollectionExt, Condition, ErrorKind, Expiry, SaveOptions};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -130,6 +132,31 @@ pub(super) async fn keep_on_an_absent_entry_is_a_conflict(scene: &Scene) {
     let error = things.save_with("a", &Probe::new("1"), Expiry::Keep.into()).await.expect_err("nothing can be kept");
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert_eq!(text(&things, "a").await, None);
+}
+
+/// An update that keeps the deadline of an absent entry ends with the conflict that the save would be, also on
+/// condition that nothing is there. It leaves nothing; an entry that is there keeps its deadline.
+pub(super) async fn an_update_that_keeps_ends_where_nothing_is_to_be_kept(scene: &Scene) {
+    let things = scene.open();
+    let new = Probe::new("new");
+    let keep_if_absent = SaveOptions::new().expiry(Expiry::Keep).condition(Condition::Absent);
+    let error = things.save_with("a", &new, keep_if_absent).await.expect_err("nothing can be kept");
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    let update = async |id: &str, next: Option<Probe>| {
+        let update = things.update_with(id, Some(Expiry::Keep), |_| next.clone());
+        timeout(Duration::from_secs(2), update).await.expect("the update does not end")
+    };
+    let error = update("a", Some(new.clone())).await.expect_err("nothing can be kept");
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(update("a", None).await.expect("nothing was asked for"), None);
+    assert_eq!(text(&things, "a").await, None);
+    for (id, asked) in [("later", Expiry::After(HOUR)), ("never", Expiry::Never)] {
+        put(&things, id, "old", asked).await;
+        let before = expiry(&things, id).await;
+        assert_eq!(update(id, Some(new.clone())).await.expect("a deadline is there to be kept"), Some(new.clone()));
+        assert_eq!(expiry(&things, id).await, before);
+        assert_eq!(text(&things, id).await.as_deref(), Some("new"));
+    }
 }
 
 /// `After(0)` and a time that has passed succeed, and leave nothing readable and nothing listed, also

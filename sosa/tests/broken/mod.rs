@@ -3,15 +3,18 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt;
 use sosa::conformance::{Fixture, Probe};
 use sosa::{
     Clock, Codec, Collection, Condition, Cursor, DestroyOptions, Entry, Error, ErrorKind, Expiry, Item, Json, Keyspace,
     ListOptions, LoadOptions, Outcome, Page, Result, Revision, SaveOptions, async_trait,
 };
 use sosa_memory::{MemoryCollection, MemoryStore};
-use tokio::task::yield_now;
+use tokio::task::{spawn_blocking, yield_now};
+use tokio::time::sleep;
 
 macro_rules! defects {
     ($($defect:ident => $rule:ident,)*) => {
@@ -80,6 +83,7 @@ defects! {
     RevisionOfAbsentIsFalse => a_revision_of_an_absent_entry_is_a_conflict,
     AMissMovesTheDeadline => a_miss_changes_nothing,
     ZeroForgetsTheCondition => a_miss_changes_nothing,
+    KeepCreatesIfAbsent => an_update_that_keeps_ends_where_nothing_is_to_be_kept,
     ListsByLength => a_listing_ascends_by_the_bytes_of_the_id,
     IgnoresTheLimit => a_page_holds_no_more_than_its_limit,
     AcceptsALimitOfZero => a_page_holds_no_more_than_its_limit,
@@ -102,6 +106,8 @@ defects! {
     ListsNeighbours => nothing_outside_is_listed,
     UndecodableIsAbsent => what_cannot_be_decoded_is_an_error_and_stays,
     DestroysTheUndecodable => what_cannot_be_decoded_is_an_error_and_stays,
+    NoneIsNoCondition => no_entry_is_in_the_state_none,
+    UndecodableIsInTheStateNone => no_entry_is_in_the_state_none,
     EncodeErrorDestroys => what_cannot_be_encoded_is_an_error_and_changes_nothing,
     RefusalsAreUnknown => a_refusal_was_not_applied,
     NamesNoBackend => an_error_names_its_backend_and_verb,
@@ -113,6 +119,7 @@ defects! {
     SavesInTwoSteps => a_dropped_save_leaves_the_old_or_the_new,
     DestroysInTwoSteps => a_dropped_destroy_leaves_the_old_or_nothing,
     TouchesInTwoSteps => a_dropped_touch_leaves_the_entry,
+    DroppedCallsGoOn => what_was_dropped_overwrites_nothing_acknowledged_later,
     RevisionIsCheckedBefore => no_update_is_lost,
     AbsentIsCheckedBefore => absent_has_one_winner,
     TakeIsCheckedBefore => take_has_one_winner,
@@ -127,6 +134,8 @@ pub(crate) struct Broken {
     defect: Defect,
     store: MemoryStore,
     clock: Clock,
+    /// How many verbs were asked of a store with threads.
+    verbs: Arc<AtomicU64>,
     /// What all handles of one place know.
     memory: Mutex<HashMap<String, Arc<Known>>>,
 }
@@ -142,7 +151,7 @@ impl Broken {
     pub(crate) fn new(defect: Defect) -> Self {
         let clock = Clock::manual();
         let store = sosa_memory::new("broken").with_clock(clock.clone());
-        Self { defect, store, clock, memory: Mutex::default() }
+        Self { defect, store, clock, verbs: Arc::default(), memory: Mutex::default() }
     }
 
     fn encoded(&self, prefix: &str, name: &str, path: &[&str]) -> Encoded {
@@ -167,6 +176,9 @@ impl Broken {
 impl Fixture for Broken {
     fn collection(&self, prefix: &str, name: &str, path: &[&str]) -> Arc<dyn Collection<Probe>> {
         static HANDLES: AtomicU64 = AtomicU64::new(1);
+        if self.defect == D::DroppedCallsGoOn {
+            return Arc::new(Threaded { inner: self.encoded(prefix, name, path), verbs: self.verbs.clone() });
+        }
         let place = format!("{prefix:?} {name:?} {path:?}");
         Arc::new(BrokenCollection {
             defect: self.defect,
@@ -185,7 +197,8 @@ impl Fixture for Broken {
     }
 
     fn patience(&self) -> Duration {
-        Duration::from_secs(3)
+        // Where every tenth verb is late some rules take seconds, and that is not what is wrong there.
+        Duration::from_secs(if self.defect == D::DroppedCallsGoOn { 20 } else { 3 })
     }
 
     async fn elapse(&self, duration: Duration) {
@@ -266,6 +279,17 @@ impl BrokenCollection {
         Some(Entry::new(Probe::new(""), entry.revision).with_expiry(entry.expiry?))
     }
 
+    /// Returns whether a condition on `Revision::NONE` holds.
+    async fn matches_none(&self, id: &str) -> bool {
+        match self.defect {
+            // An empty revision is taken for no condition.
+            D::NoneIsNoCondition => true,
+            // What is no record has no revision to tell, which is then compared as if it were one.
+            D::UndecodableIsInTheStateNone => self.inner.load_with(id, LoadOptions::new()).await.is_err(),
+            _ => false,
+        }
+    }
+
     /// Spoils what was asked of a save.
     async fn spoil(&self, id: &str, mut options: SaveOptions) -> Result<SaveOptions> {
         let now = self.clock.now();
@@ -283,6 +307,9 @@ impl BrokenCollection {
             (D::ForgetsNearTimes, Expiry::At(at)) if at.duration_since(now).is_ok_and(near) => Expiry::Never,
             (D::KeepClears, Expiry::Keep) if there.is_some() => Expiry::Never,
             (D::KeepCreates, Expiry::Keep) if there.is_none() && self.known(id).is_none() => Expiry::Never,
+            (D::KeepCreatesIfAbsent, Expiry::Keep) if options.condition == Condition::Absent && there.is_none() => {
+                Expiry::Never
+            }
             (D::ZeroIsForEver, Expiry::After(Duration::ZERO)) => Expiry::Never,
             (D::ThePastIsRefused, Expiry::At(at)) if at <= now => return Err(invalid()),
             (D::RefusesTheFarFuture, Expiry::After(Duration::MAX)) => return Err(invalid()),
@@ -302,6 +329,7 @@ impl BrokenCollection {
             (D::RevisionCreates, Condition::Revision(_)) if there.is_none() && self.known(id).is_none() => {
                 Condition::Always
             }
+            (_, Condition::Revision(Revision::NONE)) if self.matches_none(id).await => Condition::Always,
             (D::OneRevisionForAll, Condition::Revision(_)) => {
                 there.map_or(options.condition, |entry| Condition::Revision(entry.revision))
             }
@@ -369,7 +397,8 @@ impl BrokenCollection {
 
     async fn lock(&self) {
         while self.is(D::NeverUnlocks) && self.known.busy.swap(true, Ordering::SeqCst) {
-            yield_now().await;
+            // It may wait for good, and must not keep a processor busy.
+            sleep(Duration::from_millis(1)).await;
         }
         if self.is(D::NeverUnlocks) {
             yield_now().await;
@@ -520,6 +549,7 @@ impl BrokenCollection {
         self.cache.lock().unwrap().remove(id);
         if let Some(revision) = options.revision {
             options.revision = match self.defect {
+                _ if revision == Revision::NONE && self.matches_none(id).await => None,
                 D::DestroysAnyRevision if there.is_some() => None,
                 D::RevisionOfAbsentIsFalse if there.is_none() && !expired => return Ok(false),
                 D::OneRevisionForAll => there.as_ref().map(|entry| entry.revision).or(options.revision),
@@ -678,6 +708,49 @@ impl Collection<Probe> for BrokenCollection {
 
     async fn list_with(&self, options: ListOptions) -> Result<Page<Probe>> {
         self.list_spoiled(options).await.map_err(|error| self.spoiled_error(error, "", ""))
+    }
+}
+
+/// A collection that does each verb on a thread, which goes on when the call was dropped. Every tenth is late, and
+/// what was asked later overtakes it. Whoever awaits each call gets what it asked for.
+#[derive(Debug)]
+struct Threaded {
+    inner: Encoded,
+    verbs: Arc<AtomicU64>,
+}
+
+impl Threaded {
+    async fn on_a_thread<R: Send + 'static>(&self, verb: impl AsyncFnOnce(Encoded) -> R + Send + 'static) -> R {
+        let (inner, number) = (self.inner.clone(), self.verbs.fetch_add(1, Ordering::Relaxed));
+        let work = move || {
+            if number % 10 == 9 {
+                thread::sleep(Duration::from_millis(25));
+            }
+            verb(inner).now_or_never().expect("nothing waits in memory")
+        };
+        spawn_blocking(work).await.expect("no thread fails")
+    }
+}
+
+#[async_trait]
+impl Collection<Probe> for Threaded {
+    async fn load_with(&self, id: &str, options: LoadOptions) -> Result<Option<Entry<Probe>>> {
+        let id = id.to_owned();
+        self.on_a_thread(async move |inner| inner.load_with(&id, options).await).await
+    }
+
+    async fn save_with(&self, id: &str, value: &Probe, options: SaveOptions) -> Result<Revision> {
+        let (id, value) = (id.to_owned(), value.clone());
+        self.on_a_thread(async move |inner| inner.save_with(&id, &value, options).await).await
+    }
+
+    async fn destroy_with(&self, id: &str, options: DestroyOptions) -> Result<bool> {
+        let id = id.to_owned();
+        self.on_a_thread(async move |inner| inner.destroy_with(&id, options).await).await
+    }
+
+    async fn list_with(&self, options: ListOptions) -> Result<Page<Probe>> {
+        self.on_a_thread(async move |inner| inner.list_with(options).await).await
     }
 }
 
