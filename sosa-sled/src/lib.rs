@@ -6,7 +6,7 @@ mod engine;
 mod error;
 mod files;
 mod group_commit;
-mod open;
+mod open_options;
 mod pace;
 mod pieces;
 mod record;
@@ -20,7 +20,7 @@ mod verify;
 mod watermark;
 
 pub use collection::SledCollection;
-pub use open::{OpenOptions, open, open_existing};
+pub use open_options::{OpenOptions, open, open_existing};
 pub use sled;
 pub use sosa;
 pub use store::{Durability, SledStore, new};
