@@ -74,6 +74,14 @@ async fn fill(directory: &Path, by: &str) {
     tell("an eventual save", eventual(&store).save("again", &Written::new(0, 300))).await;
     tell("a load", things.load("first")).await;
     tell("a list", things.list()).await;
+    let (mut answered, mut asked) = (0, 0);
+    for (task, count, ..) in &writers {
+        for count in 0..(*count).min(20) {
+            asked += 1;
+            answered += u32::from(things.load(&format!("{task}-{count}")).await.is_ok());
+        }
+    }
+    println!("loads answered: {answered} of {asked}");
     tell("a close", store.clone().close()).await;
     // It is as good as gone, and frees the database.
     drop((things, store));
