@@ -164,7 +164,8 @@ impl Table {
         Ok(())
     }
 
-    /// Returns the tree of the pieces, which it makes if there is none.
+    /// Returns the tree of the pieces, which it makes if there is none. Another store in this database may have made
+    /// it since.
     fn pieces<'a>(&self, database: &Database, trees: &'a Trees) -> Result<&'a Tree> {
         if let Some(pieces) = trees.pieces.get() {
             return Ok(pieces);
@@ -221,10 +222,9 @@ impl Table {
     /// Reads the value of a record that was found, where it lies in pieces; `None` if the record has changed since.
     pub(crate) fn read_pieces(&self, database: &Database, found: &[u8]) -> Result<Option<Vec<u8>>> {
         self.with_trees(database, |trees| match Record::parse(found) {
-            Some(Record { revision, value: Value::InPieces(length), .. }) => match trees.pieces.get() {
-                Some(pieces) => pieces::read(pieces, revision, length),
-                None => Ok(None),
-            },
+            Some(Record { revision, value: Value::InPieces(length), .. }) => {
+                pieces::read(self.pieces(database, trees)?, revision, length)
+            }
             _ => Ok(None),
         })
     }
@@ -254,21 +254,23 @@ impl Table {
         options: SaveOptions,
         caller: &Caller,
     ) -> Result<Done<Saved>> {
-        self.with_trees(database, |trees| {
-            let (engine, revision) = (&database.engine, fastrand::u64(..));
-            let pieces = self.pieces(database, trees)?;
-            let written = pieces::write(engine, pieces, revision, key, value, caller)?;
-            let turn = Turn::take(&self.root, key);
+        let (engine, revision) = (&database.engine, fastrand::u64(..));
+        let written = self.with_trees(database, |trees| {
+            pieces::write(engine, self.pieces(database, trees)?, revision, key, value, caller)
+        })?;
+        // Never while the trees are held: who has the turn asks for them.
+        let turn = Turn::take(&self.root, key);
+        let saved = caller.still_waits().and_then(|()| {
             let record = (revision, Value::InPieces(value.len() as u64));
-            let saved =
-                caller.still_waits().and_then(|()| self.write(database, trees, clock, key, record, options, &turn));
-            if !saved.as_ref().is_ok_and(|saved| saved.result.is_stored) {
-                // No record names them. What fails here is left to the sweep.
-                drop(pieces::remove(engine, pieces, revision));
-            }
-            drop(written);
-            saved
-        })
+            self.with_trees(database, |trees| self.write(database, trees, clock, key, record, options, &turn))
+        });
+        drop(turn);
+        if !saved.as_ref().is_ok_and(|saved| saved.result.is_stored) {
+            // No record names them. What fails here is left to the sweep.
+            drop(self.remove_pieces(database, revision));
+        }
+        drop(written);
+        saved
     }
 
     /// Writes a record where the options allow it.
@@ -337,7 +339,7 @@ impl Table {
 
     /// Removes the pieces of a value that was replaced or destroyed.
     pub(crate) fn remove_pieces(&self, database: &Database, revision: u64) -> Result<()> {
-        self.with_trees(database, |trees| remove_pieces(&database.engine, trees, Some(revision)))
+        self.with_trees(database, |trees| pieces::remove(&database.engine, self.pieces(database, trees)?, revision))
     }
 
     /// Reads a page of what lives below a path.
@@ -364,10 +366,13 @@ impl Table {
                 if record::is_past(&record, now) {
                     passed_over += 1;
                     let leftover = remove_expired(trees, &key, record);
-                    let leftover = leftover.as_deref().and_then(record::revision_of_pieces);
-                    // What fails here is left to the sweep.
-                    drop(remove_pieces(&database.engine, trees, leftover));
-                } else if let Some(stored) = whole(trees, clock, &key, record, options.ids_only)? {
+                    if let Some(revision) = leftover.as_deref().and_then(record::revision_of_pieces) {
+                        // What fails here is left to the sweep.
+                        drop(pieces::remove(&database.engine, self.pieces(database, trees)?, revision));
+                    }
+                } else if options.ids_only {
+                    stretch.found.push((key, Stored { record, pieces: None }));
+                } else if let Some(stored) = self.whole(database, trees, clock, &key, record)? {
                     stretch.found.push((key, stored));
                 }
             }
@@ -375,6 +380,34 @@ impl Table {
             stretch.last = last;
             Ok(stretch)
         })
+    }
+
+    /// Returns a record of a page with its value, or with a newer one that took its place; `None` if it is gone.
+    fn whole(
+        &self,
+        database: &Database,
+        trees: &Trees,
+        clock: &Clock,
+        key: &[u8],
+        mut record: IVec,
+    ) -> Result<Option<Stored>> {
+        loop {
+            let Some(Record { revision, value: Value::InPieces(length), .. }) = Record::parse(&record) else {
+                return Ok(Some(Stored { record, pieces: None }));
+            };
+            if let Some(value) = pieces::read(self.pieces(database, trees)?, revision, length)? {
+                return Ok(Some(Stored { record, pieces: Some(value) }));
+            }
+            match trees.records.get(key).map_err(|error| error::engine(error, Outcome::NotApplied))? {
+                None => return Ok(None),
+                // Nobody has replaced it: the item says so.
+                Some(now) if record::revision_of_pieces(&now) == Some(revision) => {
+                    return Ok(Some(Stored { record, pieces: None }));
+                }
+                Some(now) if record::is_past(&now, clock.now_millis()) => return Ok(None),
+                Some(now) => record = now,
+            }
+        }
     }
 
     /// Takes note of a deadline when it is written: then a sweep that begins later meets it.
@@ -460,7 +493,9 @@ impl Table {
                 self.note(deadline);
                 if deadline.is_past(now) && swap(&database.engine, &trees.records, &key, Some(&record), None)? {
                     removed += 1;
-                    remove_pieces(&database.engine, trees, record::revision_of_pieces(&record))?;
+                    if let Some(revision) = record::revision_of_pieces(&record) {
+                        pieces::remove(&database.engine, self.pieces(database, trees)?, revision)?;
+                    }
                 }
                 last = Some(key);
             }
@@ -475,37 +510,6 @@ impl Table {
 fn remove_expired(trees: &Trees, key: &[u8], record: IVec) -> Option<IVec> {
     let removed = trees.records.compare_and_swap(key, Some(&record), None::<IVec>);
     matches!(removed, Ok(Ok(()))).then_some(record)
-}
-
-fn remove_pieces(engine: &Engine, trees: &Trees, revision: Option<u64>) -> Result<()> {
-    match (revision, trees.pieces.get()) {
-        (Some(revision), Some(pieces)) => pieces::remove(engine, pieces, revision),
-        _ => Ok(()),
-    }
-}
-
-/// Returns a record of a page with its value, or with a newer one that took its place; `None` if it is gone.
-fn whole(trees: &Trees, clock: &Clock, key: &[u8], mut record: IVec, ids_only: bool) -> Result<Option<Stored>> {
-    loop {
-        let (revision, length) = match Record::parse(&record) {
-            Some(Record { revision, value: Value::InPieces(length), .. }) if !ids_only => (revision, length),
-            _ => return Ok(Some(Stored { record, pieces: None })),
-        };
-        if let Some(pieces) = trees.pieces.get()
-            && let Some(value) = pieces::read(pieces, revision, length)?
-        {
-            return Ok(Some(Stored { record, pieces: Some(value) }));
-        }
-        match trees.records.get(key).map_err(|error| error::engine(error, Outcome::NotApplied))? {
-            None => return Ok(None),
-            // Nobody has replaced it: the item says so.
-            Some(now) if record::revision_of_pieces(&now) == Some(revision) => {
-                return Ok(Some(Stored { record, pieces: None }));
-            }
-            Some(now) if record::is_past(&now, clock.now_millis()) => return Ok(None),
-            Some(now) => record = now,
-        }
-    }
 }
 
 /// Replaces what was read by something else, or returns that another was quicker.

@@ -51,7 +51,7 @@ fn a_full_disk_is_told_at_once_and_nothing_acknowledged_is_lost() {
             match who {
                 // The engine may have to write before it finds what is asked for.
                 "a load" | "a list" | "an open" => {
-                    assert!(answer == "Ok" || answer.starts_with("CapacityExceeded"), "{line}")
+                    assert!(answer == "Ok" || answer.starts_with("CapacityExceeded"), "{line}");
                 }
                 "a writer" | "a close" => assert!(answer.starts_with("CapacityExceeded"), "filled by {by}: {line}"),
                 // What comes later is refused before it does anything.
