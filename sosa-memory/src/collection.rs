@@ -5,26 +5,34 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sosa::{
-    Clock, Collection, Cursor, DestroyOptions, Entry, ErrorKind, Expiry, Item, Keyspace, ListOptions, LoadOptions,
-    Model, Operation, Page, Result, Revision, SaveOptions,
+    Clock, Codec, Collection, Cursor, DestroyOptions, Entry, ErrorKind, Expiry, Item, Json, Keyspace, ListOptions,
+    LoadOptions, Model, Operation, Page, Result, Revision, SaveOptions,
 };
 
-use crate::error::{BACKEND, full};
+use crate::error::{BACKEND, full, undecodable};
 use crate::index::Walk;
 use crate::shard::{Parts, Shard, Slot};
 use crate::table::Table;
 
-/// A collection in memory: values as they are, without any encoding. A clone shares the data.
+/// A collection in memory: values as they are, without any encoding, unless the store is
+/// [`encoded`](crate::MemoryStore::encoded). A clone shares the data.
 pub struct MemoryCollection<T> {
     table: Arc<Table<T>>,
     keyspace: Keyspace,
     clock: Clock,
     limit: Option<usize>,
+    encoded: bool,
 }
 
 impl<T: Model> MemoryCollection<T> {
-    pub(crate) fn new(table: Arc<Table<T>>, keyspace: Keyspace, clock: Clock, limit: Option<usize>) -> Self {
-        Self { table, keyspace, clock, limit }
+    pub(crate) fn new(
+        table: Arc<Table<T>>,
+        keyspace: Keyspace,
+        clock: Clock,
+        limit: Option<usize>,
+        encoded: bool,
+    ) -> Self {
+        Self { table, keyspace, clock, limit, encoded }
     }
 
     /// Returns the sub-collection at `path`, whose entries never show in this one. It may have
@@ -105,15 +113,24 @@ impl<T: Model> MemoryCollection<T> {
     fn save_now(&self, id: &str, value: &T, options: SaveOptions) -> Result<Revision> {
         let parts = self.parts(id)?;
         let now = self.clock.now_millis();
-        match self.try_save(&parts, value.clone(), now, options) {
+        match self.try_save(&parts, self.copy(id, value)?, now, options) {
             // The limit counts what has expired too; only if that is gone and the value still does
             // not fit, it does not fit.
             Err(error) if error.kind() == ErrorKind::CapacityExceeded => {
                 self.purge();
-                self.try_save(&parts, value.clone(), now, options)
+                self.try_save(&parts, self.copy(id, value)?, now, options)
             }
             saved => saved,
         }
+    }
+
+    /// Makes the copy of a value that is held: a clone, or what comes back from its JSON.
+    fn copy(&self, id: &str, value: &T) -> Result<T> {
+        if !self.encoded {
+            return Ok(value.clone());
+        }
+        let key = self.keyspace.key(id)?;
+        Json.decode(&key, &Json.encode(&key, value)?).map_err(undecodable)
     }
 
     fn try_save(&self, parts: &Parts<'_>, value: T, now: u64, options: SaveOptions) -> Result<Revision> {
@@ -218,18 +235,25 @@ impl<T: Model> Collection<T> for MemoryCollection<T> {
 // By hand: a clone shares the data and needs no `T: Clone`.
 impl<T> Clone for MemoryCollection<T> {
     fn clone(&self) -> Self {
-        let Self { table, keyspace, clock, limit } = self;
-        Self { table: table.clone(), keyspace: keyspace.clone(), clock: clock.clone(), limit: *limit }
+        let Self { table, keyspace, clock, limit, encoded } = self;
+        Self {
+            table: table.clone(),
+            keyspace: keyspace.clone(),
+            clock: clock.clone(),
+            limit: *limit,
+            encoded: *encoded,
+        }
     }
 }
 
 impl<T> fmt::Debug for MemoryCollection<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { table: _, keyspace, clock, limit } = self;
+        let Self { table: _, keyspace, clock, limit, encoded } = self;
         f.debug_struct("MemoryCollection")
             .field("keyspace", keyspace)
             .field("clock", clock)
             .field("limit", limit)
+            .field("encoded", encoded)
             .finish_non_exhaustive()
     }
 }

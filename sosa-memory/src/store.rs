@@ -22,7 +22,7 @@ use crate::table::Table;
 /// # Ok(()) }
 /// ```
 pub fn new(prefix: impl Into<String>) -> MemoryStore {
-    MemoryStore { prefix: prefix.into(), clock: Clock::system(), limit: None, tables: Arc::default() }
+    MemoryStore { prefix: prefix.into(), clock: Clock::system(), limit: None, encoded: false, tables: Arc::default() }
 }
 
 /// A store in memory. A clone shares its data.
@@ -34,6 +34,7 @@ pub struct MemoryStore {
     prefix: String,
     clock: Clock,
     limit: Option<usize>,
+    encoded: bool,
     tables: Arc<Mutex<Tables>>,
 }
 
@@ -64,13 +65,36 @@ impl MemoryStore {
         self
     }
 
+    /// Lets collections made from here on refuse what a store outside the program would lose: a save encodes the
+    /// value with [`Json`](sosa::Json), and what that decodes to is held, not the value itself.
+    ///
+    /// This is for tests. A value without a JSON form, or whose JSON cannot be decoded, is
+    /// [`Encode`](sosa::ErrorKind::Encode), and what was there stays. The other stores notice the latter only at a
+    /// load, as [`Decode`](sosa::ErrorKind::Decode); a test should end where the fault is. A load costs what it did.
+    ///
+    /// ```
+    /// use sosa_memory::sosa::{Collection, ErrorKind};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_memory::sosa::Result<()> {
+    /// let answers = sosa_memory::new("test").encoded().collection("answers");
+    /// answers.save("how many", &Some(Some(42))).await?;
+    /// let error = answers.save("how many", &Some(None)).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Encode);
+    /// assert_eq!(answers.load("how many").await?, Some(Some(Some(42))));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn encoded(mut self) -> Self {
+        self.encoded = true;
+        self
+    }
+
     /// Returns the collection of this name. Two calls with one name share their data.
     ///
     /// A name takes a few kilobytes for as long as the store lives; for many small collections, one for
     /// each user for example, use [`within`](MemoryCollection::within), which takes nothing.
     ///
-    /// Values are held as they are and not encoded, so two types under one name are two
-    /// collections, where a store outside the program would mix them up.
+    /// Values are held as they are and not encoded, unless [`encoded`](Self::encoded) says so; and two types
+    /// under one name are two collections, where a store outside the program would mix them up.
     pub fn collection<T: Model>(&self, name: &str) -> MemoryCollection<T> {
         let keyspace = Keyspace::new(&self.prefix, name);
         // A thread that panicked here left the map whole: it inserts in one step.
@@ -81,17 +105,18 @@ impl MemoryStore {
             .clone()
             .downcast()
             .expect("a table is kept under its own type");
-        MemoryCollection::new(table, keyspace, self.clock.clone(), self.limit)
+        MemoryCollection::new(table, keyspace, self.clock.clone(), self.limit, self.encoded)
     }
 }
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { prefix, clock, limit, tables: _ } = self;
+        let Self { prefix, clock, limit, encoded, tables: _ } = self;
         f.debug_struct("MemoryStore")
             .field("prefix", prefix)
             .field("clock", clock)
             .field("limit", limit)
+            .field("encoded", encoded)
             .finish_non_exhaustive()
     }
 }

@@ -37,4 +37,6 @@ async fn fixture() -> Store {
     Store(sosa_memory::new("test").with_clock(clock.clone()), clock)
 }
 
+// Not over an encoded store: the rules save a value that cannot be decoded, and hold a store to what it says of it at a
+// load. An encoded one refuses it when it is saved. Beside that it goes the same ways; see `encoded.rs`.
 sosa_memory::sosa::conformance!(fixture);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Error, ErrorKind, Key, Model, Result};
+use crate::{Error, ErrorKind, Key, Model, Result, to_json};
 
 /// Turns values into bytes and back.
 ///
@@ -18,7 +18,7 @@ pub trait Codec<T>: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Encode`] if the value has no encoding.
+    /// [`ErrorKind::Encode`] if the value has no encoding, or one that would not give it back.
     fn encode(&self, key: &Key<'_>, value: &T) -> Result<Vec<u8>>;
 
     /// Decodes what is stored under the key.
@@ -31,12 +31,17 @@ pub trait Codec<T>: fmt::Debug + Send + Sync + 'static {
 
 /// JSON by `serde_json`, the default: other programs read and write it.
 ///
+/// It encodes by [`to_json`], which refuses what `serde_json` writes and does not give back, such as NaN and
+/// `Some(None)`: better an error when the value is saved than a good value lost.
+///
 /// ```
 /// use sosa::{Codec, Json, Keyspace};
 ///
 /// let place = Keyspace::new("myapp", "scores");
 /// let key = place.key("ada")?;
 /// assert_eq!(Json.encode(&key, &vec![1, 2])?, b"[1,2]");
+/// let error = Json.encode(&key, &f64::NAN).unwrap_err();
+/// assert_eq!(error.to_string(), "the value has no JSON form: a float is NaN or infinite");
 /// let error = Codec::<u32>::decode(&Json, &key, b"\"a secret\"").unwrap_err();
 /// assert_eq!(error.to_string(), "the JSON has another type than asked (line 1, column 10)");
 /// # Ok::<(), sosa::Error>(())
@@ -46,7 +51,7 @@ pub struct Json;
 
 impl<T: Model> Codec<T> for Json {
     fn encode(&self, _key: &Key<'_>, value: &T) -> Result<Vec<u8>> {
-        serde_json::to_vec(value).map_err(|error| json_error(ErrorKind::Encode, &error))
+        to_json(value)
     }
 
     fn decode(&self, _key: &Key<'_>, bytes: &[u8]) -> Result<T> {
@@ -56,7 +61,7 @@ impl<T: Model> Codec<T> for Json {
 
 /// Tells of a JSON error without its text, which may quote the value.
 ///
-/// For codecs and models that use `serde_json` themselves.
+/// For codecs and models that use `serde_json` themselves; to write, there is [`to_json`].
 pub fn json_error(kind: ErrorKind, error: &serde_json::Error) -> Error {
     use serde_json::error::Category;
     let what = match error.classify() {
@@ -91,6 +96,9 @@ mod tests {
         }
         let no_text_keys = BTreeMap::from([((1, 2), "secret".to_owned())]);
         let error = Json.encode(&key, &no_text_keys).unwrap_err();
-        assert_eq!(error.to_string(), "the value has no JSON form");
+        assert_eq!(
+            error.to_string(),
+            "the value has no JSON form: a map has a key that is no text, finite number or bool"
+        );
     }
 }

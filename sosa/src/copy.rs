@@ -4,7 +4,7 @@ use std::fmt;
 
 use futures_util::future::try_join_all;
 
-use crate::{Collection, Condition, Cursor, Entry, Expiry, ListOptions, Model, Result, SaveOptions};
+use crate::{Collection, Condition, Cursor, Entry, Expiry, ListOptions, Model, Result, SaveOptions, log_id};
 
 /// How many saves are under way at once.
 const TOGETHER: usize = 256;
@@ -162,7 +162,7 @@ pub struct Copied {
     pub present: u64,
     /// How many could not be decoded, and are not in the target.
     pub undecodable: u64,
-    /// The [`handle`]s of the first 1,000 of these.
+    /// The [`log_id`]s of the first 1,000 of these.
     pub left: Vec<String>,
     /// Where to go on; `None` at the end.
     pub cursor: Option<Cursor>,
@@ -172,22 +172,7 @@ impl Copied {
     fn leave(&mut self, id: &str) {
         self.undecodable += 1;
         if self.left.len() < NAMED {
-            self.left.push(handle(id));
+            self.left.push(log_id(id));
         }
     }
-}
-
-/// Returns a short name of an id that may be logged: in some collections an id is a secret.
-///
-/// It is the 64-bit [FNV-1a](https://www.rfc-editor.org/rfc/rfc9923) hash of its bytes in hexadecimal. From it nobody
-/// finds an id that was made at random; one that can be guessed can be checked.
-///
-/// ```
-/// assert_eq!(sosa::handle("foobar"), "85944171f73967e8");
-/// ```
-pub fn handle(id: &str) -> String {
-    let hash = id
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    format!("{hash:016x}")
 }

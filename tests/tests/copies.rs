@@ -63,7 +63,7 @@ async fn what_is_there_stays_unless_told_otherwise() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_decoded_is_named_by_its_handle_and_left_behind() {
+async fn what_cannot_be_decoded_is_named_by_its_log_id_and_left_behind() {
     let db = sosa_sled::sled::Config::new().temporary(true).open().expect("a database");
     let store = sosa_sled::new(db, "copy").with_durability(Durability::Eventual);
     for id in ["a", "b", "c"] {
@@ -72,7 +72,7 @@ async fn what_cannot_be_decoded_is_named_by_its_handle_and_left_behind() {
     store.collection::<String>("things").save("b", &"a secret".to_owned()).await.expect("saved");
     let to = sosa_memory::new("to").collection::<u64>("things");
     let copied = sosa::copy(&store.collection::<u64>("things"), &to, CopyOptions::new()).await.expect("copied");
-    assert_eq!((copied.saved, copied.undecodable, copied.left), (2, 1, vec![sosa::handle("b")]));
+    assert_eq!((copied.saved, copied.undecodable, copied.left), (2, 1, vec![sosa::log_id("b")]));
 }
 
 #[tokio::test]
