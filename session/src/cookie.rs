@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use memchr::memchr_iter;
+use sosa::MAX_ID_LEN;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -82,6 +83,23 @@ pub enum Priority {
     High,
 }
 
+/// How many bytes a cookie's name and value have at most: browsers drop one that has more (RFC 6265bis).
+const MAX_PAIR: usize = 4096;
+
+/// The longest value: `s:<id>.<signature>`, percent-encoded. An id that Express made may be any text of as many
+/// bytes as a collection takes, and each of them may take three, as may those of a signature.
+const MAX_VALUE: usize = "s%3A.".len() + 3 * (MAX_ID_LEN + 43);
+
+/// The longest name, which fits beside any value.
+const MAX_NAME: usize = MAX_PAIR - MAX_VALUE;
+
+/// How many bytes an attribute's value has at most: browsers ignore one that has more (RFC 6265bis).
+const MAX_ATTRIBUTE: usize = 1024;
+
+/// How many bytes a host name has at most, and a label of it (RFC 1035).
+const MAX_HOST: usize = 253;
+const MAX_LABEL: usize = 63;
+
 /// How a request came: what decides whether a `Secure` cookie may answer it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -115,15 +133,15 @@ impl CookieOptions {
         Self { name: Some("connect.sid".to_owned()), secure: Secure::Never, same_site: SameSite::Unset, ..Self::new() }
     }
 
-    /// Sets the name. One that starts with `__Host-` binds the cookie to this very host: no other
-    /// subdomain can set it, and no plain http.
+    /// Sets the name, of at most 890 bytes. One that starts with `__Host-` binds the cookie to this very
+    /// host: no other subdomain can set it, and no plain http.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Sets the path below which the cookie is sent.
+    /// Sets the path below which the cookie is sent, of at most 1,024 bytes.
     #[must_use]
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.path = path.into();
@@ -182,15 +200,26 @@ impl CookieOptions {
     pub fn validate(&self) -> Result<()> {
         let name = self.effective_name();
         let always = self.secure == Secure::Always;
+        let is_http = has_prefix(name, "__Http-");
         let rules = [
             (!is_token(name), "a cookie's name is one or more letters, digits or one of !#$%&'*+-.^_`|~"),
+            (
+                name.len() > MAX_NAME,
+                "browsers drop a cookie whose name and value have more than 4,096 bytes, and a value may have 3,206: \
+                 use a name of at most 890 bytes",
+            ),
             (
                 !is_attribute(&self.path) || !self.path.starts_with('/'),
                 "a cookie's path starts with / and has no ; or control character",
             ),
             (
+                self.path.len() > MAX_ATTRIBUTE,
+                "browsers ignore a cookie's path of more than 1,024 bytes: use a shorter one, that of a folder above",
+            ),
+            (
                 self.domain.as_deref().is_some_and(|domain| !is_domain(domain)),
-                "a cookie's domain is a host name, without scheme, port or path",
+                "a cookie's domain is a host name, without scheme, port or path: labels of 1 to 63 letters, digits and \
+                 inner hyphens with a dot between them, 253 bytes at most",
             ),
             (
                 has_prefix(name, "__Host-") && !always,
@@ -207,6 +236,14 @@ impl CookieOptions {
             (
                 has_prefix(name, "__Secure-") && !always,
                 "browsers drop a `__Secure-` cookie without Secure: use Secure::Always, or another name",
+            ),
+            (
+                is_http && !always,
+                "browsers drop a `__Http-` cookie without Secure: use Secure::Always, or another name",
+            ),
+            (
+                (is_http || has_prefix(name, "__Host-Http-")) && !self.http_only,
+                "browsers drop a `__Http-` or `__Host-Http-` cookie without HttpOnly: use http_only(true), or another name",
             ),
             (
                 self.same_site == SameSite::None && !always,
@@ -379,13 +416,24 @@ pub(crate) fn is_attribute(text: &str) -> bool {
     text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b';')
 }
 
+/// Returns whether a cookie can have this domain: a host name. One dot before it is ignored by browsers, and
+/// common in old settings.
 pub(crate) fn is_domain(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+    let name = text.strip_prefix('.').unwrap_or(text);
+    name.len() <= MAX_HOST && name.split('.').all(is_label)
+}
+
+fn is_label(text: &str) -> bool {
+    (1..=MAX_LABEL).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signing::{SigningKey, SigningKeys};
     use proptest::prelude::*;
 
     #[test]
@@ -424,18 +472,78 @@ mod tests {
             (new().name("ü"), "name"),
             (new().path("app"), "path"),
             (new().path("/; Secure"), "path"),
+            (new().name("n".repeat(891)), "890 bytes"),
+            (new().path(format!("/{}", "p".repeat(1024))), "1,024 bytes"),
             (new().domain("https://example.test"), "domain"),
             (new().domain(""), "domain"),
+            (new().domain("..."), "labels"),
+            (new().domain("-"), "inner hyphens"),
             (new().name("__host-x").secure(Secure::Auto), "Secure::Always"),
             (new().name("__Host-x").domain("example.test"), "leave the domain out"),
             (new().name("__Host-x").path("/app"), "another path"),
             (new().name("__Secure-x").secure(Secure::Never), "Secure::Always"),
+            (new().name("__Http-x").secure(Secure::Auto), "Secure::Always"),
+            (new().name("__http-x").http_only(false), "http_only(true)"),
+            (new().name("__Host-Http-x").secure(Secure::Never), "Secure::Always"),
+            (new().name("__HOST-HTTP-x").http_only(false), "http_only(true)"),
+            (new().name("__Host-Http-x").domain("example.test"), "leave the domain out"),
+            (new().name("__Host-Http-x").path("/app"), "another path"),
             (new().same_site(SameSite::None).secure(Secure::Auto), "SameSite::Lax"),
             (new().partitioned(true).secure(Secure::Never), "partitioned(false)"),
         ] {
             let error = cookie.validate().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Options);
             assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_browsers_keep_is_allowed() {
+        for cookie in [
+            CookieOptions::new().name("n".repeat(890)).path(format!("/{}", "p".repeat(1023))),
+            CookieOptions::new().name("__Http-x").domain(".example.test").path("/app"),
+            CookieOptions::new().name("__Host-Http-x"),
+            CookieOptions::new().name("__Host-x").http_only(false),
+        ] {
+            cookie.validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn the_longest_value_fits_beside_the_longest_name() {
+        let keys: SigningKeys = [SigningKey::from("keyboard cat")].into_iter().collect();
+        let value = keys.sign(&"é".repeat(MAX_ID_LEN / 2)).into_owned();
+        // Of the signature the letters and digits take one byte, and not three.
+        assert!((MAX_VALUE - 2 * 43..=MAX_VALUE).contains(&value.len()), "{}", value.len());
+        assert_eq!((MAX_NAME, MAX_NAME + MAX_VALUE), (890, 4096));
+    }
+
+    #[test]
+    fn domains_are_host_names() {
+        let (label, host) = ("a".repeat(63), ["a".repeat(63).as_str(); 4].join("."));
+        for domain in ["localhost", "example.test", ".example.test", "A-1.0", "127.0.0.1", "xn--zo-jka.test", &label] {
+            assert!(is_domain(domain), "{domain}");
+        }
+        assert!(is_domain(&host[..253]) && is_domain(&format!(".{}", &host[..253])));
+        for domain in [
+            "",
+            ".",
+            "...",
+            "-",
+            "..example.test",
+            "example..test",
+            "example.test.",
+            "-a.test",
+            "a-.test",
+            "a_b.test",
+            "zoë.test",
+            "example.test:443",
+            "a b",
+            "a/b",
+            &format!("{label}a"),
+            &host[..254],
+        ] {
+            assert!(!is_domain(domain), "{domain}");
         }
     }
 

@@ -15,25 +15,30 @@ pub(crate) struct Span {
 /// Finds the members of the object that `text` is; `None` if it is no object, or is 4 GiB or more.
 pub(crate) fn members(text: &[u8]) -> Option<Vec<Span>> {
     u32::try_from(text.len()).ok()?;
+    let (spans, end) = members_at(text, space(text, 0), |at| value_end(text, at))?;
+    (space(text, end) == text.len()).then_some(spans)
+}
+
+/// Finds the members of the object that begins at `at`, and the place behind it.
+fn members_at(text: &[u8], at: usize, value_end: impl Fn(usize) -> Option<usize>) -> Option<(Vec<Span>, usize)> {
     let span = |from: usize, to: usize| (from as u32, to as u32);
     let mut spans = Vec::new();
-    let mut at = space(text, 0);
     if text.get(at) != Some(&b'{') {
         return None;
     }
-    at = space(text, at + 1);
+    let mut at = space(text, at + 1);
     while text.get(at) == Some(&b'"') {
         let key_end = string_end(text, at)?;
         let colon = space(text, key_end);
         let value = space(text, colon + 1);
-        let value_end = value_end(text, value)?;
+        let value_end = value_end(value)?;
         spans.push(Span { key: span(at + 1, key_end - 1), value: span(value, value_end) });
         at = space(text, value_end);
         if text.get(at) == Some(&b',') {
             at = space(text, at + 1);
         }
     }
-    (text.get(at) == Some(&b'}') && space(text, at + 1) == text.len()).then_some(spans)
+    (text.get(at) == Some(&b'}')).then_some((spans, at + 1))
 }
 
 /// Returns what lies between two places.
@@ -63,69 +68,148 @@ pub(crate) fn escape(key: &str) -> Cow<'_, str> {
 /// Returns whether two JSON texts, without space around them, tell the same value: the order of
 /// members and the space between them do not count. Numbers are compared as they are written, since
 /// no number of Rust holds them all. Of values that are nested too deep to compare, it says no.
+///
+/// It looks at each byte a few times, however deep that is nested, since the texts come from clients.
 pub(crate) fn same_value(one: &[u8], other: &[u8]) -> bool {
-    one == other || same_within(one, other, 128)
+    let all = |nested: &Nested<'_>| (0, nested.text.len() as u32);
+    one == other
+        || match (one.first(), other.first()) {
+            (Some(b'['), Some(b'[')) | (Some(b'{'), Some(b'{')) => match (Nested::of(one), Nested::of(other)) {
+                (Some(one), Some(other)) => one.is_same(all(&one), &other, all(&other)),
+                _ => false,
+            },
+            _ => same_scalar(one, other),
+        }
 }
 
-fn same_within(one: &[u8], other: &[u8], depth: usize) -> bool {
-    let Some(depth) = depth.checked_sub(1) else { return false };
-    match (one.first(), other.first()) {
-        (Some(b'"'), Some(b'"')) => {
-            let (one, other) = (unescape(&one[1..one.len() - 1]), unescape(&other[1..other.len() - 1]));
-            one.is_some() && one == other
+fn same_scalar(one: &[u8], other: &[u8]) -> bool {
+    looked_at(one.len() + other.len());
+    match (one, other) {
+        ([b'"', one @ .., b'"'], [b'"', other @ .., b'"']) => {
+            let one = unescape(one);
+            one.is_some() && one == unescape(other)
         }
-        (Some(b'['), Some(b'[')) => match (elements(one), elements(other)) {
-            (Some(ones), Some(others)) => {
-                ones.len() == others.len() && ones.zip(others).all(|(one, other)| same_within(one, other, depth))
-            }
-            _ => false,
-        },
-        (Some(b'{'), Some(b'{')) => match (sorted(one), sorted(other)) {
-            (Some(ones), Some(others)) => {
-                ones.len() == others.len()
-                    && ones.iter().zip(&others).all(|(a, b)| a.0 == b.0 && same_within(a.1, b.1, depth))
-            }
-            _ => false,
-        },
         _ => one == other,
     }
 }
 
-/// Returns the members of an object by their keys; `None` if a key cannot be told.
-fn sorted(object: &[u8]) -> Option<Vec<(Cow<'_, str>, &[u8])>> {
-    let spans = members(object)?;
-    let mut members: Vec<_> = spans
-        .iter()
-        .map(|span| Some((unescape(cut(object, span.key))?, cut(object, span.value))))
-        .collect::<Option<_>>()?;
-    members.sort_by(|one, other| one.0.cmp(&other.0));
-    Some(members)
+/// How deep a value may be nested that is compared.
+const MAX_DEPTH: usize = 128;
+
+/// Where a value begins, and the place behind it.
+type Stretch = (u32, u32);
+
+/// An array or object, and where those in it end, so that each is passed over in one step.
+struct Nested<'a> {
+    text: &'a [u8],
+    /// For each place at which one begins, the place behind it.
+    ends: Vec<u32>,
 }
 
-/// Finds the elements of the array that `text` is.
-fn elements(text: &[u8]) -> Option<std::vec::IntoIter<&[u8]>> {
-    let mut elements = Vec::new();
-    let mut at = space(text, 1);
-    while text.get(at)? != &b']' {
-        let end = value_end(text, at)?;
-        elements.push(&text[at..end]);
-        at = space(text, end);
-        if text.get(at) == Some(&b',') {
-            at = space(text, at + 1);
+impl<'a> Nested<'a> {
+    /// Looks through a text; `None` if it is nested too deep, or is 4 GiB or more.
+    fn of(text: &'a [u8]) -> Option<Self> {
+        u32::try_from(text.len()).ok()?;
+        let mut ends = vec![0; text.len()];
+        let mut open = Vec::new();
+        let mut at = 0;
+        while let Some(byte) = text.get(at) {
+            looked_at(1);
+            match byte {
+                b'"' => {
+                    at = string_end(text, at)?;
+                    continue;
+                }
+                b'[' | b'{' if open.len() == MAX_DEPTH => return None,
+                b'[' | b'{' => open.push(at),
+                b']' | b'}' => ends[open.pop()?] = at as u32 + 1,
+                _ => {}
+            }
+            at += 1;
+        }
+        open.is_empty().then_some(Self { text, ends })
+    }
+
+    fn value_end(&self, at: usize) -> Option<usize> {
+        match self.ends.get(at)? {
+            0 => value_end(self.text, at),
+            end => Some(*end as usize),
         }
     }
-    Some(elements.into_iter())
+
+    fn is_same(&self, here: Stretch, other: &Self, there: Stretch) -> bool {
+        let (one, two) = (cut(self.text, here), cut(other.text, there));
+        match (one.first(), two.first()) {
+            (Some(b'['), Some(b'[')) => match (self.elements(here), other.elements(there)) {
+                (Some(ones), Some(others)) => {
+                    ones.len() == others.len()
+                        && ones.into_iter().zip(others).all(|(here, there)| self.is_same(here, other, there))
+                }
+                _ => false,
+            },
+            (Some(b'{'), Some(b'{')) => match (self.sorted(here), other.sorted(there)) {
+                (Some(ones), Some(others)) => {
+                    ones.len() == others.len()
+                        && ones.iter().zip(&others).all(|(a, b)| a.0 == b.0 && self.is_same(a.1, other, b.1))
+                }
+                _ => false,
+            },
+            _ => same_scalar(one, two),
+        }
+    }
+
+    /// Finds the elements of an array.
+    fn elements(&self, (from, _): Stretch) -> Option<Vec<Stretch>> {
+        let mut elements = Vec::new();
+        let mut at = space(self.text, from as usize + 1);
+        while self.text.get(at)? != &b']' {
+            let end = self.value_end(at)?;
+            elements.push((at as u32, end as u32));
+            at = space(self.text, end);
+            if self.text.get(at) == Some(&b',') {
+                at = space(self.text, at + 1);
+            }
+        }
+        Some(elements)
+    }
+
+    /// Returns the members of an object by their keys; `None` if a key cannot be told.
+    fn sorted(&self, (from, _): Stretch) -> Option<Vec<(Cow<'a, str>, Stretch)>> {
+        let (spans, _) = members_at(self.text, from as usize, |at| self.value_end(at))?;
+        let members = spans.iter().map(|span| Some((unescape(cut(self.text, span.key))?, span.value)));
+        let mut members: Vec<_> = members.collect::<Option<_>>()?;
+        members.sort_by(|one, other| one.0.cmp(&other.0));
+        Some(members)
+    }
 }
+
+#[cfg(test)]
+thread_local! {
+    /// How many bytes were looked at.
+    static LOOKED_AT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Counts bytes, for a test.
+#[cfg(test)]
+fn looked_at(bytes: usize) {
+    LOOKED_AT.set(LOOKED_AT.get() + bytes);
+}
+
+#[cfg(not(test))]
+fn looked_at(_: usize) {}
 
 fn space(text: &[u8], at: usize) -> usize {
     let rest = text.get(at..).unwrap_or_default();
-    at + rest.iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t')).count()
+    let len = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t')).count();
+    looked_at(len + 1);
+    at + len
 }
 
 /// Returns the place behind the string that starts at `at`.
 fn string_end(text: &[u8], at: usize) -> Option<usize> {
     let mut at = at + 1;
     loop {
+        looked_at(1);
         match text.get(at)? {
             b'"' => return Some(at + 1),
             b'\\' => at += 2,
@@ -139,6 +223,7 @@ fn value_end(text: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
     let mut depth = 0_usize;
     loop {
+        looked_at(1);
         match text.get(at)? {
             b'"' => at = string_end(text, at)?,
             b'{' | b'[' => {
@@ -155,7 +240,9 @@ fn value_end(text: &[u8], start: usize) -> Option<usize> {
                 let rest = text.get(at..)?;
                 let len =
                     rest.iter().take_while(|byte| !matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t'));
-                at += len.count();
+                let len = len.count();
+                looked_at(len);
+                at += len;
             }
         }
         if depth == 0 {
@@ -220,6 +307,32 @@ mod tests {
         let deep = "[".repeat(200) + &"]".repeat(200);
         assert!(same_value(deep.as_bytes(), deep.as_bytes()));
         assert!(!same_value(deep.as_bytes(), (deep.clone() + " ").as_bytes()));
+        let deep = |depth| ("[".repeat(depth) + &"]".repeat(depth), "[".repeat(depth) + " " + &"]".repeat(depth));
+        for (depth, same) in [(128, true), (129, false)] {
+            let (one, other) = deep(depth);
+            assert_eq!(same_value(one.as_bytes(), other.as_bytes()), same);
+        }
+    }
+
+    /// Work is counted in bytes, not in time.
+    #[test]
+    fn deep_values_cost_no_more_than_flat_ones() {
+        let (long, list) = (format!("\"{}\"", "x".repeat(100_000)), vec![r#"[1,{"a":[]}]"#; 10_000].join(","));
+        let nest = |open: &str, inner: &str, close: &str| open.repeat(60) + inner + &close.repeat(60);
+        for (one, other) in [
+            (format!("[{long}]"), format!("[{long} ]")),
+            (format!("[{list}]"), format!("[{list} ]")),
+            (nest("[[", &long, "]]"), nest("[ [", &long, "]]")),
+            (nest("[[", &list, "]]"), nest("[ [", &list, "]]")),
+            // At each depth the members are in another order.
+            (nest(r#"{"a":1,"b":["#, &long, "]}"), nest(r#"{"b":["#, &long, r#"],"a":1}"#)),
+            (nest(r#"{"a":[],"b":["#, &list, "]}"), nest(r#"{"b":["#, &list, r#"],"a":[]}"#)),
+        ] {
+            LOOKED_AT.set(0);
+            assert!(same_value(one.as_bytes(), other.as_bytes()));
+            let (looked_at, len) = (LOOKED_AT.get(), one.len() + other.len());
+            assert!((len..=4 * len).contains(&looked_at), "{looked_at} of {len} bytes");
+        }
     }
 
     fn value() -> impl Strategy<Value = Value> {
@@ -237,6 +350,10 @@ mod tests {
                     .prop_map(|map| Value::from(map.into_iter().collect::<Map<_, _>>())),
             ]
         })
+    }
+
+    fn awkward() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(prop::sample::select(br#"{}[]",:\a1 "#.to_vec()), 0..40)
     }
 
     proptest! {
@@ -270,8 +387,8 @@ mod tests {
         }
 
         #[test]
-        fn nothing_makes_it_panic(text in prop::collection::vec(prop::sample::select(br#"{}[]",:\a1 "#.to_vec()), 0..40)) {
-            let _ = members(&text);
+        fn nothing_makes_it_panic(one in awkward(), other in awkward()) {
+            let _ = (members(&one), same_value(&one, &other));
         }
     }
 }

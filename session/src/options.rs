@@ -325,6 +325,9 @@ pub struct Lifetime {
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// For how long browsers keep a cookie, whatever it says (RFC 6265bis).
+const MAX_COOKIE_AGE: Duration = Duration::from_secs(400 * DAY.as_secs());
+
 impl Lifetime {
     /// Returns the defaults.
     pub fn new() -> Self {
@@ -349,7 +352,8 @@ impl Lifetime {
     }
 
     /// Lets the cookie outlive the browser's own session: it lives as long as the session can at
-    /// most, the absolute lifetime, so that it needs to be sent only once.
+    /// most, the absolute lifetime, so that it needs to be sent only once. Browsers keep no cookie for
+    /// longer than 400 days.
     #[must_use]
     pub fn persistent(mut self) -> Self {
         self.persistent = true;
@@ -369,6 +373,11 @@ impl Lifetime {
             (
                 self.persistent && self.absolute.is_none(),
                 "a persistent cookie lives as long as the absolute lifetime: set one, or leave persistent() out",
+            ),
+            (
+                self.persistent && self.absolute.is_some_and(|absolute| absolute > MAX_COOKIE_AGE),
+                "browsers keep a cookie for 400 days at most: set an absolute lifetime of that or less, or leave \
+                 persistent() out",
             ),
         ];
         match rules.into_iter().find(|(broken, _)| *broken) {
@@ -440,14 +449,21 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused() {
-        for lifetime in [
-            Lifetime::new().idle(Duration::ZERO),
-            Lifetime::new().absolute(Duration::ZERO),
-            Lifetime::new().absolute(None).persistent(),
+        let validate = |lifetime| SessionOptions::memory().lifetime(lifetime).validate();
+        let new = Lifetime::new;
+        for (lifetime, word) in [
+            (new().idle(Duration::ZERO), "None"),
+            (new().absolute(Duration::ZERO), "None"),
+            (new().absolute(None).persistent(), "persistent()"),
+            (new().absolute(400 * DAY + Duration::from_nanos(1)).persistent(), "400 days"),
+            (new().absolute(Duration::MAX).persistent(), "persistent()"),
         ] {
-            let error = SessionOptions::memory().lifetime(lifetime).validate().unwrap_err();
+            let error = validate(lifetime).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Options);
+            assert!(error.to_string().contains(word), "{error}");
         }
+        assert!(validate(new().absolute(400 * DAY).persistent()).is_ok());
+        assert!(validate(new().absolute(Duration::MAX)).is_ok(), "the cookie ends with the browser's session");
     }
 
     #[test]
