@@ -118,7 +118,8 @@ const SPAN_LEN: usize = 16;
 const BEFORE_REV: &str = r#"{"v":1,"rev":"#;
 
 impl SessionData {
-    /// Returns the value of a key, `None` if there is none.
+    /// Returns the value of a key, `None` if there is none. It looks through the members: of a large record
+    /// [`iter`](Self::iter) gives many values sooner.
     ///
     /// # Errors
     ///
@@ -217,12 +218,28 @@ impl SessionData {
 
     /// Returns the text of a value.
     pub(crate) fn raw(&self, key: &str) -> Option<&[u8]> {
+        self.place(key).map(|index| self.value(index))
+    }
+
+    /// Returns which of the members has this key.
+    pub(crate) fn place(&self, key: &str) -> Option<usize> {
         // From the end: of two members with one key the last counts, as in JavaScript.
-        let index = (0..self.len()).rev().find(|index| self.has_key(*index, key))?;
-        Some(self.cut(self.span(index).value))
+        (0..self.len()).rev().find(|index| self.has_key(*index, key))
+    }
+
+    /// Returns the text of a member's value.
+    pub(crate) fn value(&self, index: usize) -> &[u8] {
+        self.cut(self.span(index).value)
+    }
+
+    /// Returns whether it is a clone of the other.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     fn has_key(&self, index: usize, key: &str) -> bool {
+        #[cfg(test)]
+        COMPARED.set(COMPARED.get() + 1);
         let raw = self.cut(self.span(index).key);
         if self.has_escapes() { is_key(raw, key) } else { raw == key.as_bytes() }
     }
@@ -239,8 +256,9 @@ impl SessionData {
         (0..self.len()).map(|index| self.span(index)).map(|span| (self.cut(span.key), self.cut(span.value)))
     }
 
-    /// Writes a record with these members and this own member: one of ours in front, that of Express in its old
-    /// place. Unknown fields of an own member of ours stay.
+    /// Writes a record with these members, those of this record that stay in their order, then the new ones, and
+    /// this own member: one of ours in front, that of Express behind what stays of what stood before it. Unknown
+    /// fields of an own member of ours stay.
     pub(crate) fn rewrite(&self, own: NewOwn<'_>, members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<Self> {
         match own {
             NewOwn::None => write(Meta::default(), b"", members),
@@ -249,8 +267,13 @@ impl SessionData {
                 write(Meta { rev, created, format: Own::Sosa, ..Meta::default() }, own.as_bytes(), members)
             }
             NewOwn::Express(cookie) => {
-                let before = (self.meta().before as usize).min(members.len()) as u32;
-                write(Meta { format: Own::Express, before, ..Meta::default() }, cookie, members)
+                // No others: a record with a `sosa` before its cookie is none of Express.
+                let mut before = 0;
+                for (key, _) in self.members().take(self.meta().before as usize) {
+                    let stays = members.get(before).is_some_and(|(first, _)| **first == *key);
+                    before += usize::from(stays);
+                }
+                write(Meta { format: Own::Express, before: before as u32, ..Meta::default() }, cookie, members)
             }
         }
     }
@@ -350,7 +373,7 @@ impl SessionData {
         text
     }
 
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.short(COUNT_AT) as usize
     }
 
@@ -390,9 +413,8 @@ pub(crate) fn decode<V: DeserializeOwned>(key: &str, value: &[u8]) -> Result<V> 
 
 /// Encodes one value.
 pub(crate) fn encode<V: Serialize>(key: &str, value: &V) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(|error| {
-        Error::new(ErrorKind::Encode, format!("the value for {} has no JSON form", shown(key)))
-            .with_source(sosa::json_error(sosa::ErrorKind::Encode, &error))
+    sosa::to_json(value).map_err(|error| {
+        Error::new(ErrorKind::Encode, format!("the value for {} has no JSON form", shown(key))).with_source(error)
     })
 }
 
@@ -565,6 +587,12 @@ impl<'de> Deserialize<'de> for SessionData {
 }
 
 #[cfg(test)]
+thread_local! {
+    /// How many members were compared with a key.
+    pub(crate) static COMPARED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -671,6 +699,18 @@ mod tests {
         assert_eq!(written.cookie(), Some(&b"{\"path\":1}"[..]));
         assert_eq!(written.as_json().parse::<SessionData>().unwrap().0, written.0);
         assert_eq!(indexed.rewrite(NewOwn::Express(b"{}"), &members[..1]).unwrap().as_json(), r#"{"0":1,"cookie":{}}"#);
+        // What else stays, or is new, does not come before the cookie.
+        let awkward: SessionData = r#"{"0":1,"7":2,"cookie":{},"sosa":5,"a":1}"#.parse().unwrap();
+        let members: Vec<_> = awkward.members().map(|(key, value)| (Cow::Borrowed(key), value)).collect();
+        for (stay, expected) in [
+            (&members[2..], r#"{"cookie":{},"sosa":5,"a":1}"#),
+            (&members[1..], r#"{"7":2,"cookie":{},"sosa":5,"a":1}"#),
+            (&members[3..], r#"{"cookie":{},"a":1}"#),
+        ] {
+            let written = awkward.rewrite(NewOwn::Express(b"{}"), stay).unwrap();
+            assert_eq!(written.as_json(), expected);
+            assert_eq!(expected.parse::<SessionData>().unwrap().0, written.0);
+        }
         let versioned: SessionData = r#"{"cookie":{},"sosa":{"v":1,"rev":1,"created":9}}"#.parse().unwrap();
         assert_eq!((versioned.cookie(), versioned.keys().count()), (Some(&b"{}"[..]), 1));
         assert!(r#"{"sosa":{"v":2},"cookie":{}}"#.parse::<SessionData>().is_err());
@@ -714,6 +754,31 @@ mod tests {
             let cuts = changed.map(|((_, key), value)| base.cut_value(key, value.as_bytes())).collect::<Option<_>>();
             let replaced = base.replace(after, cuts.unwrap()).unwrap();
             prop_assert_eq!(&replaced.0, &write(&base, after, &new).0);
+        }
+
+        #[test]
+        fn a_cookie_stays_between_what_stood_around_it(
+            before in prop::collection::vec((0..9_u8, any::<bool>()), 0..4),
+            after in prop::collection::vec(("2[0-9]|a|sosa", any::<bool>()), 0..4),
+            new in prop::collection::vec("[bc]|1[0-9]", 0..3),
+        ) {
+            let (pair, cookie) = (|key: &str| format!("\"{key}\":0"), "\"cookie\":{}".to_owned());
+            let stand: Vec<_> = before.iter().map(|(key, stays)| (pair(&key.to_string()), *stays)).collect();
+            let follow: Vec<_> = after.iter().map(|(key, stays)| (pair(key), *stays)).collect();
+            let all = [stand, vec![(cookie, true)], follow].concat();
+            let object = |members: Vec<String>| format!("{{{}}}", members.join(","));
+            let base: SessionData = object(all.iter().map(|(text, _)| text.clone()).collect()).parse().unwrap();
+
+            let mut stay = before.iter().map(|(_, stays)| *stays).chain(after.iter().map(|(_, stays)| *stays));
+            let mut members: Vec<_> = base.members().map(|(key, value)| (Cow::Borrowed(key), value)).collect();
+            members.retain(|_| stay.next().unwrap());
+            members.extend(new.iter().map(|key| (Cow::Borrowed(key.as_bytes()), &b"0"[..])));
+            let written = base.rewrite(NewOwn::Express(b"{}"), &members).unwrap();
+
+            let kept = all.into_iter().filter(|(_, stays)| *stays).map(|(text, _)| text);
+            let expected = object(kept.chain(new.iter().map(|key| pair(key))).collect());
+            prop_assert_eq!(written.as_json(), &expected);
+            prop_assert_eq!(&expected.parse::<SessionData>().unwrap().0, &written.0);
         }
 
         #[test]

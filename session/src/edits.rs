@@ -1,6 +1,8 @@
 //! What one request does to its session's data, kept so that it can be done again to a newer
 //! record.
 
+mod lookups;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -9,6 +11,8 @@ use indexmap::IndexMap;
 use crate::data::{NewOwn, SessionData};
 use crate::error::Result;
 use crate::json;
+
+use self::lookups::Lookups;
 
 /// Computes the new JSON text of a value from the old one.
 pub(crate) type Step = Arc<dyn Fn(Option<&[u8]>) -> Result<Vec<u8>> + Send + Sync>;
@@ -23,6 +27,7 @@ pub(crate) struct Edits {
     cleared: bool,
     // A map, because the keys may come from a client, who would choose the slowest ones.
     changes: IndexMap<Box<str>, Change>,
+    lookups: Lookups,
 }
 
 enum Change {
@@ -73,11 +78,11 @@ impl Edits {
     }
 
     /// Returns the value of a key as this request sees it.
-    pub(crate) fn view<'a>(&'a self, base: &'a SessionData, key: &str) -> Option<&'a [u8]> {
+    pub(crate) fn look_up<'a>(&'a mut self, base: &'a SessionData, key: &str) -> Option<&'a [u8]> {
         match self.changes.get(key) {
             Some(change) => change.value(),
             None if self.cleared => None,
-            None => base.raw(key),
+            None => self.lookups.find(base, key),
         }
     }
 
@@ -148,7 +153,7 @@ impl Edits {
     pub(crate) fn rebase(&mut self, newer: &SessionData) -> Result<()> {
         for (key, change) in &mut self.changes {
             if let Change::Update { steps, value } = change {
-                let old = newer.raw(key);
+                let old = self.lookups.find(newer, key);
                 let mut new = None;
                 for step in steps {
                     new = Some(step(new.as_deref().or(old))?);
@@ -172,6 +177,7 @@ impl Edits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::COMPARED;
     use proptest::prelude::*;
     use serde_json::{Map, Value};
 
@@ -222,6 +228,28 @@ mod tests {
             .prop_map(|map| map.into_iter().map(|(key, n)| (key, n.into())).collect())
     }
 
+    /// Work is counted in comparisons, not in time.
+    #[test]
+    fn edits_of_many_keys_cost_a_few_comparisons_for_each() {
+        const KEYS: usize = 10_000;
+        let record: Map<_, _> = (0..KEYS).map(|n| (format!("key{n}"), Value::from(n))).collect();
+        let read: SessionData = serde_json::to_string(&record).unwrap().parse().unwrap();
+        let newer: SessionData = read.as_json().parse().unwrap();
+        let mut edits = Edits::default();
+        COMPARED.set(0);
+        for key in record.keys() {
+            let step = |old: Option<&[u8]>| Ok(json(old.map_or(0, number) + 1));
+            let new = step(edits.look_up(&read, key)).unwrap();
+            edits.update(key, new, Arc::new(step));
+        }
+        edits.rebase(&newer).unwrap();
+        assert!(!edits.change_nothing(&newer));
+        let data = edits.apply(&newer, NewOwn::None).unwrap();
+        assert_eq!((data.json("key0"), data.json("key9999")), (Some("1"), Some("10000")));
+        let compared = COMPARED.get();
+        assert!(compared <= 100 * KEYS, "{compared}");
+    }
+
     proptest! {
         /// The edits do to the record that was read, and to any newer one, what the acts would.
         #[test]
@@ -235,7 +263,7 @@ mod tests {
                     Act::Clear => edits.clear(),
                     Act::Add(key, n) => {
                         let step = move |old: Option<&[u8]>| Ok(json(old.map_or(0, number) + u64::from(n)));
-                        let new = step(edits.view(&base, &key)).unwrap();
+                        let new = step(edits.look_up(&base, &key)).unwrap();
                         edits.update(&key, new, Arc::new(step));
                     }
                 }
@@ -247,7 +275,7 @@ mod tests {
                 prop_assert_eq!(&serde_json::from_str::<Map<String, Value>>(data.as_json()).unwrap(), &expected);
                 prop_assert_eq!(edits.change_nothing(&record), *base == expected);
                 for key in base.keys().chain(expected.keys()) {
-                    prop_assert_eq!(edits.view(&record, key).map(number), expected.get(key).and_then(Value::as_u64));
+                    prop_assert_eq!(edits.look_up(&record, key).map(number), expected.get(key).and_then(Value::as_u64));
                 }
             }
         }

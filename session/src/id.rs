@@ -31,6 +31,9 @@ const RANDOM_BYTES: usize = 24;
 const ID_LEN: usize = 32;
 
 impl SessionId {
+    /// How many characters one of ours has.
+    pub(crate) const LEN: usize = ID_LEN;
+
     /// Makes a new id from the system's random source.
     pub(crate) fn random() -> Result<Self> {
         let mut bytes = [0; RANDOM_BYTES];
@@ -53,6 +56,11 @@ impl SessionId {
     /// Takes an id that a key has signed, as it is. What no collection takes is `None`.
     pub(crate) fn signed(id: &str) -> Option<Self> {
         (1..=MAX_ID_LEN).contains(&id.len()).then(|| Self::new(Text::Any(id.into())))
+    }
+
+    /// Returns whether both are the same. It compares what one request came with, and tells nobody how far they agree.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
     }
 
     fn new(text: Text) -> Self {

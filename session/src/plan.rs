@@ -13,6 +13,8 @@ pub(crate) enum Origin {
     /// It came with the id of a session that another request has ended while this one was under
     /// way, or renewed a moment before: the client has been given another id since.
     Ended,
+    /// It came with the id of a record that cannot be read. What needs nothing of it goes on.
+    Unreadable,
     /// It came with the id of a live session.
     Resumed,
 }
@@ -120,6 +122,10 @@ pub(crate) fn plan(origin: Origin, data: Data, id: IdChange, context: Context) -
         (Origin::None | Origin::Unknown, _, Data::Same) => (Store::Nothing, Cookie::Keep),
         (Origin::None | Origin::Unknown, _, Data::Changed) => announce(Store::Create),
 
+        // Nothing was read that edits could be made to, or that a new id could go on with.
+        (Origin::Unreadable, IdChange::Keep | IdChange::Renew, Data::Same) => (Store::Nothing, Cookie::Keep),
+        (Origin::Unreadable, IdChange::Keep | IdChange::Renew, Data::Changed) => (Store::Drop, Cookie::Keep),
+
         // A late edit must not start a session whose cookie would replace the renewed one; a late
         // logout is meant for the renewed session too; a login that is tried again is a new one.
         (Origin::Ended, IdChange::Keep, Data::Changed) => (Store::Drop, Cookie::Keep),
@@ -143,13 +149,16 @@ pub(crate) fn plan(origin: Origin, data: Data, id: IdChange, context: Context) -
             (store, if again && open { Cookie::Send } else { Cookie::Keep })
         }
         (Origin::Resumed, IdChange::Renew, _) => announce(Store::Renew),
-        (Origin::Resumed, IdChange::Regenerate, Data::Changed) if open => announce(Store::Regenerate),
+        (Origin::Resumed | Origin::Unreadable, IdChange::Regenerate, Data::Changed) if open => {
+            announce(Store::Regenerate)
+        }
 
         // An end is honoured even where nothing may be saved.
-        (Origin::Resumed | Origin::Ended, IdChange::Destroy, Data::Changed) if open => announce(Store::Replace),
-        (Origin::Resumed, IdChange::Regenerate, _) | (Origin::Resumed | Origin::Ended, IdChange::Destroy, _) => {
-            (Store::Destroy, remove)
+        (Origin::Resumed | Origin::Ended | Origin::Unreadable, IdChange::Destroy, Data::Changed) if open => {
+            announce(Store::Replace)
         }
+        (Origin::Resumed | Origin::Unreadable, IdChange::Regenerate, _)
+        | (Origin::Resumed | Origin::Ended | Origin::Unreadable, IdChange::Destroy, _) => (Store::Destroy, remove),
     }
 }
 
@@ -157,7 +166,8 @@ pub(crate) fn plan(origin: Origin, data: Data, id: IdChange, context: Context) -
 mod tests {
     use super::*;
 
-    const ORIGINS: [Origin; 5] = [Origin::None, Origin::Unloaded, Origin::Unknown, Origin::Ended, Origin::Resumed];
+    const ORIGINS: [Origin; 6] =
+        [Origin::None, Origin::Unloaded, Origin::Unknown, Origin::Ended, Origin::Unreadable, Origin::Resumed];
     const DATA: [Data; 2] = [Data::Same, Data::Changed];
     const IDS: [IdChange; 4] = [IdChange::Keep, IdChange::Renew, IdChange::Regenerate, IdChange::Destroy];
     const CHANNELS: [Channel; 3] = [Channel::Open, Channel::Insecure, Channel::Closed];
@@ -196,6 +206,14 @@ mod tests {
         Ended    Changed Renew|Regenerate      Insecure|Closed : Withhold   Keep
         Ended    Changed Destroy               Open            : Replace    Send
         Ended    Changed Destroy               Insecure|Closed : Destroy    Keep
+
+        Unreadable Same  Keep|Renew            *               : Nothing    Keep
+        Unreadable Same  Regenerate|Destroy    Open            : Destroy    Remove
+        Unreadable Same  Regenerate|Destroy    Insecure|Closed : Destroy    Keep
+        Unreadable Changed Keep|Renew          *               : Drop       Keep
+        Unreadable Changed Regenerate          Open            : Regenerate Send
+        Unreadable Changed Destroy             Open            : Replace    Send
+        Unreadable Changed Regenerate|Destroy  Insecure|Closed : Destroy    Keep
 
         Resumed  Same    Keep                  Open            : Nothing    Keep    touch Touch rolling Send
         Resumed  Same    Keep                  Insecure|Closed : Nothing    Keep    touch Touch
@@ -264,7 +282,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(combinations, 1440);
+        assert_eq!(combinations, 1728);
         assert!(used.iter().all(|used| *used), "a row of the table fits nothing");
     }
 

@@ -30,12 +30,13 @@ use crate::sessions::Sessions;
 /// different keys never lose each other, of two inserts of one key the later save wins, and
 /// [`update`](Self::update) reads and writes in one.
 ///
-/// Whatever becomes of it by other hands:
+/// If other requests use the same session:
 ///
 /// - **absent** or **expired**: the session is new and empty, under a new id; it is stored, and its
 ///   cookie sent, only once something is inserted.
 /// - **malformed**: a value that is not of the asked type is an error for that key alone. A record
-///   that is no session at all is an error for the request, and is not overwritten.
+///   that cannot be read is an error for the request, is not overwritten, and is kept for 30 seconds after the last
+///   look; an end and a new beginning need nothing of it.
 /// - **raced**: the edits are done to what the others saved. If another request **ended** the
 ///   session meanwhile, they are dropped, and nothing brings it back.
 ///
@@ -74,10 +75,12 @@ pub(crate) struct State {
     pub(crate) origin: Origin,
     /// The id that the client has.
     pub(crate) id: Option<SessionId>,
-    /// Others that came with it, last first, should that be no session's.
-    candidates: Vec<SessionId>,
+    /// Others that came with it: one of them opens the session if that does not, and a logout ends them all.
+    pub(crate) others: Vec<SessionId>,
     /// The id that a new session will have, once somebody asked for it.
     next: Option<SessionId>,
+    /// The id of a renewal of which nobody knows whether it was made.
+    pub(crate) renewing: Option<SessionId>,
     /// The record as it is stored, and its state there.
     pub(crate) record: Option<(SessionData, Revision)>,
     /// What a new session begins with, if that is anything.
@@ -122,9 +125,9 @@ impl Session {
     ///
     /// [`ErrorKind::Decode`] if the value is not a `V`; session and value stay as they are.
     pub async fn get<V: DeserializeOwned>(&self, key: impl Key<V>) -> Result<Option<V>> {
-        let state = self.loaded().await?;
+        let mut state = self.loaded().await?;
         let own = state.format == Format::Sosa && key.name() == OWN_KEY;
-        let value = if own { None } else { state.edits.view(state.base(), key.name()) };
+        let value = if own { None } else { state.look_up(key.name()) };
         value.map(|value| decode(key.name(), value)).transpose()
     }
 
@@ -161,7 +164,7 @@ impl Session {
     pub async fn remove(&self, key: impl Name) -> Result<bool> {
         let key = self.allowed(&key)?;
         let mut state = self.loaded().await?;
-        let was_there = state.edits.view(state.base(), key).is_some();
+        let was_there = state.look_up(key).is_some();
         if was_there {
             state.edit().remove(key);
         }
@@ -195,7 +198,7 @@ impl Session {
     {
         let name: Box<str> = self.allowed(&key)?.into();
         let mut state = self.loaded().await?;
-        let old = state.edits.view(state.base(), &name).map(|old| decode(&name, old)).transpose()?;
+        let old = state.look_up(&name).map(|old| decode(&name, old)).transpose()?;
         let value = f(old);
         let text = encode(&name, &value)?;
         let step = {
@@ -290,13 +293,22 @@ impl Session {
         Ok(())
     }
 
-    /// Gives the session a new id and keeps its data, when it is saved. Do so whenever a client's
-    /// rights change, at login above all, so that an id that somebody planted before is worth
-    /// nothing.
+    /// Gives the session a new id and keeps its data, when it is saved. Do so whenever the rights of a client who
+    /// is logged in change, so that an id that somebody got hold of before is worth nothing.
+    ///
+    /// At a login use [`regenerate`](Self::regenerate), and insert again what is to be kept: who planted the
+    /// session's id may have planted what is in it as well, a token against forged requests or the page to go to. Do
+    /// not renew ids by time: a client that does not get the answer has lost its session.
     ///
     /// The absolute lifetime goes on. Requests that are under way with the old id find the session
     /// ended, also some that come within 30 seconds: their edits are dropped, and they do not
-    /// replace the new cookie.
+    /// replace the new cookie. Of two renewals at once with edits of their own the second begins a session with
+    /// these alone, as a login that is sent twice does; without any it is [`ErrorKind::Ended`].
+    ///
+    /// **If the answer is lost**, the client comes with the old cookie alone, and for 30 seconds its edits are dropped:
+    /// a form whose token they hold is refused. A page that begins a login should therefore call `regenerate` before
+    /// it inserts a token: that always gives the client a session. A record that cannot be read is
+    /// regenerated, since there is nothing that could be kept.
     ///
     /// ```
     /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
@@ -315,16 +327,19 @@ impl Session {
     /// # Ok(()) }
     /// ```
     pub async fn renew(&self) -> Result<()> {
-        let mut state = self.loaded().await?;
-        state.asked = true;
-        if state.id_change == IdChange::Keep {
-            state.id_change = IdChange::Renew;
+        let mut state = self.found().await?;
+        match (state.id_change, state.origin) {
+            // There is nothing that could be kept.
+            (IdChange::Keep, Origin::Unreadable) => self.start_over(&mut state, IdChange::Regenerate),
+            (IdChange::Keep, _) => (state.id_change, state.asked) = (IdChange::Renew, true),
+            _ => state.asked = true,
         }
         Ok(())
     }
 
     /// Starts a new session under a new id, when it is saved, and ends this one: its data is
-    /// dropped at once. If nothing is inserted, there is no session then; but where it is shared with
+    /// dropped at once. What to do at a login. It needs nothing of what is stored, and so works if that cannot be
+    /// read, too. If nothing is inserted, there is no session then; but where it is shared with
     /// Express there is an empty one, as there.
     ///
     /// ```
@@ -342,10 +357,9 @@ impl Session {
     /// # Ok(()) }
     /// ```
     pub async fn regenerate(&self) -> Result<()> {
-        let mut state = self.loaded().await?;
+        let mut state = self.found().await?;
         if state.id_change != IdChange::Destroy {
-            state.start_over(IdChange::Regenerate);
-            self.0.sessions.prepare(&mut state);
+            self.start_over(&mut state, IdChange::Regenerate);
         }
         Ok(())
     }
@@ -353,7 +367,8 @@ impl Session {
     /// Ends the session, when it is saved, and takes the cookie back. What is inserted afterwards
     /// is a new session under a new id.
     ///
-    /// A session that another request renewed a moment ago ends under its new id.
+    /// A session that another request renewed a moment ago ends under its new id. Where the request came with several
+    /// cookies of sessions, all of these end. It needs nothing of what is stored, and so works if that cannot be read.
     ///
     /// ```
     /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
@@ -369,14 +384,14 @@ impl Session {
     /// # Ok(()) }
     /// ```
     pub async fn destroy(&self) -> Result<()> {
-        let mut state = self.loaded().await?;
-        state.start_over(IdChange::Destroy);
-        self.0.sessions.prepare(&mut state);
+        let mut state = self.found().await?;
+        self.start_over(&mut state, IdChange::Destroy);
         Ok(())
     }
 
     /// Counts this request as a use of the session, though it reads nothing; in a response that
-    /// takes long, such as a stream, it counts as one each time that [`save`](Self::save) follows.
+    /// takes long, such as a stream, it counts as one each time that [`save`](Self::save) follows, which is
+    /// [`ErrorKind::Ended`] if the session has ended elsewhere.
     pub async fn touch(&self) -> Result<()> {
         let mut state = self.state().await;
         if state.origin == Origin::Unloaded {
@@ -508,6 +523,7 @@ impl Session {
         if state.closed {
             return Ok(None);
         }
+        let has_edits = state.has_edits();
         let saved = match (state.uncertain, state.asked) {
             (false, _) => sessions.commit(&mut state).await,
             // The handler was told of the save that failed.
@@ -519,6 +535,8 @@ impl Session {
         };
         state.closed = true;
         match saved {
+            // It was used, and nothing else: that it has ended meanwhile is nobody's loss.
+            Err(error) if error.kind() == ErrorKind::Ended && !has_edits => state.forget_edits(),
             // What the handler did not ask to be told of is told to whoever reads the events.
             Err(error) if matches!(error.kind(), ErrorKind::Ended | ErrorKind::Insecure) => {
                 warn!(session = ?state.handle(), %error, "the edits of a request were dropped");
@@ -530,6 +548,8 @@ impl Session {
                 warn!(session = ?handle, %error, cause = error.store().map(tracing::field::display), "a session was not saved");
                 return Err(error.with_cookie(sessions.write_cookie(&state)));
             }
+            // Of a save that is uncertain the handler was told: nothing is left to be lost.
+            Ok(()) if state.uncertain => state.forget_edits(),
             Ok(()) => {}
         }
         Ok(sessions.write_cookie(&state))
@@ -556,6 +576,20 @@ impl Session {
         let mut state = self.state().await;
         self.0.sessions.load(&mut state).await?;
         Ok(state)
+    }
+
+    /// Does as [`loaded`](Self::loaded), for an end or a new beginning, which need nothing of what is stored.
+    async fn found(&self) -> Result<MappedMutexGuard<'_, State>> {
+        let mut state = self.state().await;
+        match self.0.sessions.load(&mut state).await {
+            Err(error) if state.origin != Origin::Unreadable => Err(error),
+            _ => Ok(state),
+        }
+    }
+
+    fn start_over(&self, state: &mut State, id_change: IdChange) {
+        state.start_over(id_change);
+        self.0.sessions.prepare(state);
     }
 }
 
@@ -586,16 +620,16 @@ impl Slot {
 }
 
 impl State {
-    fn new(sessions: &Sessions, Unused { id, mut others, scheme, closed }: Unused) -> Self {
-        others.reverse();
+    fn new(sessions: &Sessions, Unused { id, others, scheme, closed }: Unused) -> Self {
         Self {
             format: sessions.options().format,
             scheme,
             origin: if id.is_some() { Origin::Unloaded } else { Origin::None },
             touch_due: id.is_some() && sessions.touches_each_request(),
             id,
-            candidates: others,
+            others,
             next: None,
+            renewing: None,
             record: None,
             blank: None,
             edits: Edits::default(),
@@ -610,6 +644,11 @@ impl State {
 
     pub(crate) fn base(&self) -> &SessionData {
         base(self.record.as_ref(), self.blank.as_ref(), self.id_change)
+    }
+
+    /// Returns the value of a key as this request sees it.
+    fn look_up(&mut self, key: &str) -> Option<&[u8]> {
+        self.edits.look_up(base(self.record.as_ref(), self.blank.as_ref(), self.id_change), key)
     }
 
     fn only_of(&self, format: Format, otherwise: &str) -> Result<()> {
@@ -686,16 +725,20 @@ impl State {
         self.edits.rebase(base(self.record.as_ref(), self.blank.as_ref(), self.id_change))
     }
 
-    /// Goes on to the next id that the request came with, if there is one.
-    pub(crate) fn next_candidate(&mut self) -> bool {
-        let next = self.candidates.pop();
-        let found = next.is_some();
-        self.id = next.or(self.id.take());
-        found
+    /// Returns the ids that the request came with, by their order.
+    pub(crate) fn came_with(&self, index: usize) -> Option<&SessionId> {
+        match index.checked_sub(1) {
+            None => self.id.as_ref(),
+            Some(other) => self.others.get(other),
+        }
     }
 
-    pub(crate) fn keep_id(&mut self) {
-        self.id_change = IdChange::Keep;
+    /// Takes one of the ids that the request came with for the client's.
+    pub(crate) fn settle_on(&mut self, index: usize, origin: Origin) {
+        if let (Some(other), Some(id)) = (index.checked_sub(1), &mut self.id) {
+            std::mem::swap(id, &mut self.others[other]);
+        }
+        self.origin = origin;
     }
 
     /// Keeps an id that was shown, and under which nothing is stored, for another try.

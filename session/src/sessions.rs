@@ -14,17 +14,30 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::express::{self, RecordCookie};
 use crate::id::{Place, SessionId};
 use crate::options::{Format, SessionOptions};
-use crate::plan::{Channel, Context, Cookie, Data, Origin, Rolling, Store, plan};
+use crate::plan::{Channel, Context, Cookie, Data, IdChange, Origin, Rolling, Store, plan};
 use crate::queue::{Queues, Turn};
 use crate::session::{Session, State};
+use crate::signing::SigningKeys;
 
 /// For how long the id of a renewed session is remembered: longer than a request that was under way
 /// should take.
 const RENEWED_FOR: Duration = Duration::from_secs(30);
 
-/// How many cookies of our name are looked up. Another application's may come first, where it has the
-/// same name and a longer path.
-const MAX_IDS: usize = 4;
+/// For how long, at least, after a look has prolonged that.
+const RENEWED_FOR_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// When what remembers it is removed, should the store have kept it.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(10 * 60);
+
+/// How long a record is kept that cannot be read, after the last look at it has prolonged it.
+const UNREADABLE_FOR: Duration = Duration::from_secs(30);
+
+/// How many cookies of our name and form are looked at. Another application's may come first, where it has the
+/// same name and a longer path, and so may one of ours from before its path or domain was changed.
+const MAX_IDS: usize = 8;
+
+/// How many renewals an end follows: more than a client makes in half a minute.
+const MAX_RENEWALS: usize = 8;
 
 /// Opens a session for each request and closes it with each response. A clone shares everything.
 ///
@@ -123,17 +136,23 @@ impl Sessions {
         let SessionOptions { cookie, proxy, format, .. } = self.options();
         let believed = proxy.trusts(head.peer);
         let mut forwarded = None;
-        let (mut first, mut others) = (None, Vec::new());
+        let (mut first, mut others, mut looked_at) = (None, Vec::new(), 0);
         // With Express the first cookie counts, whatever is in it.
         let mut left = if *format == Format::Express { 1 } else { usize::MAX };
         for (name, value) in head.headers {
             if name.eq_ignore_ascii_case("cookie") {
                 let ours = values(value, cookie.effective_name()).take(left).inspect(|_| left -= 1);
-                for id in ours.filter_map(|value| self.read_id(value)) {
-                    match &first {
-                        None => first = Some(id),
-                        Some(_) if others.len() + 1 < MAX_IDS => others.push(id),
-                        Some(_) => break,
+                for value in ours.filter(|value| self.may_be_id(value)) {
+                    if looked_at == MAX_IDS {
+                        break;
+                    }
+                    looked_at += 1;
+                    match (self.read_id(value), &first) {
+                        (None, _) => {}
+                        (Some(id), None) => first = Some(id),
+                        (Some(id), Some(same))
+                            if same.is(&id) || others.iter().any(|other: &SessionId| other.is(&id)) => {}
+                        (Some(id), Some(_)) => others.push(id),
                     }
                 }
             } else if believed && forwarded.is_none() && name.eq_ignore_ascii_case("x-forwarded-proto") {
@@ -143,6 +162,16 @@ impl Sessions {
         let stated = [forwarded.unwrap_or_default(), head.scheme, self.options().scheme];
         let scheme = stated.into_iter().find(|scheme| *scheme != Scheme::Unknown).unwrap_or_default();
         Session::new(self.clone(), first, others, scheme)
+    }
+
+    /// Returns whether a cookie's value has the form of ours, so that it is worth more than a look.
+    fn may_be_id(&self, value: &[u8]) -> bool {
+        let SessionOptions { keys, format, .. } = self.options();
+        match format {
+            Format::Sosa if keys.is_empty() => value.len() == SessionId::LEN,
+            Format::Sosa => SigningKeys::may_have_signed(value, SessionId::LEN),
+            Format::Express => true,
+        }
     }
 
     /// Reads a cookie's value. What no server of ours gave out is `None`, so that it costs no call of the store.
@@ -174,20 +203,59 @@ impl Sessions {
     }
 
     /// Looks the session up, unless that was done, and touches it in the same step.
+    ///
+    /// # Errors
+    ///
+    /// Besides the store's: [`Decode`](sosa::ErrorKind::Decode) of the store if the record cannot be read, with the
+    /// origin [`Unreadable`](Origin::Unreadable).
     pub(crate) async fn load(&self, state: &mut State) -> Result<()> {
-        while state.origin == Origin::Unloaded {
-            // Hashed only here: every access comes by.
-            let Some(place) = state.place() else { break };
-            let entry = self.load_and_touch(&place).await?;
-            self.resume(state, &place, entry).await?;
-            if state.origin == Origin::Unknown && state.next_candidate() {
-                state.origin = Origin::Unloaded;
+        match state.origin {
+            Origin::Unloaded => self.look_up(state).await?,
+            // What was asked to end or to begin anew goes on without it.
+            Origin::Unreadable if state.id_change() == IdChange::Keep => {
+                return Err(Error::no_session("it cannot be read"));
             }
+            _ => {}
         }
         if state.record.is_none() {
             self.prepare(state);
         }
         Ok(())
+    }
+
+    /// Looks up the ids that the request came with, one after the other, until one of them opens a session.
+    ///
+    /// Of several that open none, a record that cannot be read counts before a session that was renewed, and that
+    /// before an unknown id: neither is left behind for a new session without a word.
+    async fn look_up(&self, state: &mut State) -> Result<()> {
+        let (mut best, mut error) = ((Origin::Unknown, 0), None);
+        state.record = None;
+        let mut index = 0;
+        // Hashed only here: every access comes by.
+        while let Some(place) = state.came_with(index).map(|id| state.place_of(id)) {
+            let found = match self.load_and_touch(&place).await {
+                Ok(entry) => self.read(&place, entry).await,
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok(Found::Live(data, revision)) => {
+                    state.record = Some((data, revision));
+                    state.settle_on(index, Origin::Resumed);
+                    return Ok(());
+                }
+                Ok(Found::Renewed) if best.0 == Origin::Unknown => best = (Origin::Ended, index),
+                Ok(Found::Renewed | Found::Nothing) => {}
+                Err(unreadable) if is_unreadable(&unreadable) => {
+                    if error.is_none() {
+                        (best, error) = ((Origin::Unreadable, index), Some(unreadable));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            index += 1;
+        }
+        state.settle_on(best.1, best.0);
+        error.map_or(Ok(()), Err)
     }
 
     /// Makes the record that a new session begins with, where that is not empty.
@@ -205,18 +273,32 @@ impl Sessions {
         if *format == Format::Sosa {
             options.touch = lifetime.touch();
         }
-        let entry = collection.load_with(place.key(), options).await?;
-        let ended = entry.as_ref().filter(|entry| entry.value.has_ended() && options.touch.is_some());
-        if let Some(left) = ended.map(|entry| self.remembered_for(&entry.value)).filter(|left| !left.is_zero()) {
-            // That has just prolonged what is to be forgotten.
-            collection.load_with(place.key(), LoadOptions::new().touch(left).without_revision()).await?;
+        let loaded = collection.load_with(place.key(), options).await;
+        // What that has just prolonged is to be forgotten, or is of no use to anybody.
+        let left = match &loaded {
+            Ok(Some(entry)) if entry.value.has_ended() => Some(self.remembered_for(&entry.value)),
+            Ok(Some(entry)) if entry.value.meta().created == 0 => Some(UNREADABLE_FOR),
+            Err(error) if error.kind() == sosa::ErrorKind::Decode => Some(UNREADABLE_FOR),
+            _ => None,
+        };
+        if let Some(left) = left.filter(|_| options.touch.is_some_and(|touch| touch > UNREADABLE_FOR)) {
+            let shortened = collection.load_with(place.key(), LoadOptions::new().touch(left).without_revision()).await;
+            shortened.map(drop).or_else(|error| match error.kind() {
+                sosa::ErrorKind::Decode => Ok(()),
+                _ => Err(error),
+            })?;
         }
-        Ok(entry)
+        Ok(loaded?)
     }
 
-    /// Returns for how much longer a session that ended is remembered.
+    /// Returns for how much longer what remains of a renewed session is remembered. That it is there at all is what
+    /// tells of the renewal, whatever the clocks say: two servers' differ.
     fn remembered_for(&self, data: &SessionData) -> Duration {
-        RENEWED_FOR.saturating_sub(Duration::from_millis(self.now().saturating_sub(data.meta().ended)))
+        RENEWED_FOR.saturating_sub(self.age_of_renewal(data)).max(RENEWED_FOR_AT_LEAST)
+    }
+
+    fn age_of_renewal(&self, data: &SessionData) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(data.meta().ended))
     }
 
     /// Throws away what the request did so far, and looks the session up again.
@@ -234,42 +316,32 @@ impl Sessions {
         self.options().format == Format::Express
     }
 
-    async fn resume(&self, state: &mut State, place: &Place, entry: Option<Entry<SessionData>>) -> Result<()> {
-        let now = self.now();
-        state.origin = match entry {
-            None => {
-                debug!(session = %place, "a request came with the id of no session");
-                Origin::Unknown
-            }
-            Some(entry) if self.options().format == Format::Express => {
-                RecordCookie::of(&entry.value)?;
-                trace!(session = %place, "a session was loaded");
-                state.record = Some((entry.value, entry.revision));
-                Origin::Resumed
-            }
-            Some(entry) if entry.value.has_ended() && self.remembered_for(&entry.value).is_zero() => {
-                self.destroy_if_still(place, entry.revision).await?;
-                Origin::Unknown
-            }
-            Some(entry) if entry.value.has_ended() => Origin::Ended,
-            Some(entry) if entry.value.meta().created == 0 => {
-                return Err(Error::no_session("it has no member `sosa` that says when it was created"));
-            }
-            Some(entry) if self.options().lifetime.is_over(entry.value.meta().created, now) => {
-                debug!(session = %place, "a session reached the end of its absolute lifetime");
-                self.destroy_if_still(place, entry.revision).await?;
-                Origin::Unknown
-            }
-            Some(entry) => {
-                trace!(session = %place, rev = entry.value.rev(), "a session was loaded");
-                state.record = Some((entry.value, entry.revision));
-                Origin::Resumed
-            }
+    /// Reads what was found under an id that a request came with.
+    ///
+    /// # Errors
+    ///
+    /// [`Decode`](sosa::ErrorKind::Decode) of the store if it is no session.
+    async fn read(&self, place: &Place, entry: Option<Entry<SessionData>>) -> Result<Found> {
+        let Some(Entry { value: data, revision, .. }) = entry else {
+            debug!(session = %place, "a request came with the id of no session");
+            return Ok(Found::Nothing);
         };
-        if state.origin != Origin::Resumed {
-            state.record = None;
+        if self.options().format == Format::Express {
+            RecordCookie::of(&data)?;
+        } else if data.has_ended() {
+            if self.age_of_renewal(&data) > FORGOTTEN_AFTER {
+                self.destroy_if_still(place, revision).await?;
+            }
+            return Ok(Found::Renewed);
+        } else if data.meta().created == 0 {
+            return Err(Error::no_session("it has no member `sosa` that says when it was created"));
+        } else if self.options().lifetime.is_over(data.meta().created, self.now()) {
+            debug!(session = %place, "a session reached the end of its absolute lifetime");
+            self.destroy_if_still(place, revision).await?;
+            return Ok(Found::Nothing);
         }
-        Ok(())
+        trace!(session = %place, rev = data.rev(), "a session was loaded");
+        Ok(Found::Live(data, revision))
     }
 
     /// Does what the plan says, and keeps in `state` what has been done.
@@ -279,7 +351,7 @@ impl Sessions {
     /// Besides the store's: [`ErrorKind::Ended`], [`ErrorKind::Insecure`] and
     /// [`ErrorKind::Closed`] if the plan is to save nothing.
     pub(crate) async fn commit(&self, state: &mut State) -> Result<()> {
-        let (store, mut cookie, channel) = loop {
+        let (store, cookie, channel) = loop {
             match self.plan(state) {
                 (Store::Load, ..) => self.load(state).await?,
                 planned => break planned,
@@ -289,16 +361,25 @@ impl Sessions {
             Store::Nothing | Store::Load => {}
             Store::Touch => {
                 if !self.touch(state).await? {
-                    // Ended meanwhile: the client may have been given another cookie since.
-                    cookie = Cookie::Keep;
+                    return Err(ended(state));
                 }
             }
             Store::Create => self.create(state).await?,
             Store::Update => self.update(state).await?,
-            Store::Renew => self.renew(state).await?,
-            Store::Regenerate | Store::Replace => self.regenerate(state, store == Store::Replace).await?,
+            Store::Renew => {
+                if !self.renew(state).await? {
+                    // Another request was quicker. A login that is sent twice is a new one, as it is when it comes late.
+                    state.rebase()?;
+                    if state.data() == Data::Same {
+                        return Err(ended(state));
+                    }
+                    self.create(state).await?;
+                }
+            }
+            Store::Regenerate => self.regenerate(state, false).await?,
+            Store::Replace => self.regenerate(state, true).await?,
             Store::Destroy => {
-                self.end(state, None, true).await?;
+                self.end(state, None, state.id_change() == IdChange::Destroy).await?;
                 // What was inserted afterwards would be a new session.
                 if state.data() == Data::Changed {
                     state.start_anew();
@@ -306,9 +387,10 @@ impl Sessions {
                 }
             }
             Store::Withhold => {
-                if channel == Channel::Closed {
-                    // There is no response left that could give the client another id.
-                    state.keep_id();
+                if channel == Channel::Closed && state.id_change() != IdChange::Keep {
+                    // There is no response left that could give the client another id; and what was to be seen under
+                    // that alone must not come under the old one.
+                    state.forget_edits();
                 }
                 return Err(withheld(channel));
             }
@@ -380,7 +462,7 @@ impl Sessions {
     async fn touch(&self, state: &mut State) -> Result<bool> {
         let Some((place, _)) = state.stored() else { return Ok(false) };
         match self.options().format {
-            Format::Sosa => Ok(self.load_and_touch(&place).await?.is_some()),
+            Format::Sosa => Ok(self.load_and_touch(&place).await?.is_some_and(|entry| !entry.value.has_ended())),
             Format::Express => {
                 let mut options = LoadOptions::new().without_revision();
                 options.touch = state.record.as_ref().and_then(|(data, _)| self.lifetime(data));
@@ -407,9 +489,9 @@ impl Sessions {
 
     /// Saves a new record under a new id.
     async fn create(&self, state: &mut State) -> Result<()> {
+        let data = self.record(state, true)?;
         let id = state.next_id()?;
         let place = state.place_of(&id);
-        let data = self.record(state, true)?;
         match self.save(&place, &data, Condition::Absent).await {
             Ok(revision) => {
                 debug!(session = %place, "a session was created");
@@ -454,80 +536,130 @@ impl Sessions {
             *turn = Some(self.0.queues.enter(place.handle()).await);
         }
         let entry = self.options().collection.load_with(place.key(), LoadOptions::new()).await?;
-        self.resume(state, place, entry).await?;
+        (state.origin, state.record) = match self.read(place, entry).await? {
+            Found::Live(data, revision) => (Origin::Resumed, Some((data, revision))),
+            Found::Renewed => (Origin::Ended, None),
+            Found::Nothing => (Origin::Unknown, None),
+        };
         if state.origin == Origin::Resumed { state.rebase() } else { Ok(()) }
     }
 
-    /// Moves the session to a new id: first the new record, then the end of the old one.
-    async fn renew(&self, state: &mut State) -> Result<()> {
-        let id = SessionId::random()?;
+    /// Moves the session to a new id: first the new record, then the end of the old one. Returns whether that was
+    /// done; not if another request did it first.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Ended`] if another request has ended the session.
+    async fn renew(&self, state: &mut State) -> Result<bool> {
+        let again = state.renewing.take();
+        let mut renewal = Renewal { may_be_ours: again.is_some(), may_have_ended: false };
+        let id = again.map_or_else(SessionId::random, Ok)?;
         let (old, new) = (state.place(), state.place_of(&id));
-        let mut may_have_ended = false;
-        match self.try_renew(state, &new, &mut may_have_ended).await {
-            Ok((data, revision)) => {
+        match self.try_renew(state, &new, &mut renewal).await {
+            Ok(Some((data, revision))) => {
                 debug!(?old, %new, "a session was renewed");
                 state.now_stored(id, data, revision);
-                Ok(())
+                Ok(true)
             }
-            Err(error) => {
-                // The client will never hear of the new record. It stays, until it expires, only
-                // where it may be all that is left of the session; with Express nothing tells whose
+            other => {
+                // The client will never hear of the new record, unless this is asked for again. It stays, until it
+                // expires, only where it may be all that is left of the session; with Express nothing tells whose
                 // end it was, and what another ended must not come back.
-                if !may_have_ended {
-                    self.discard(&new).await;
+                if renewal.may_have_ended || (renewal.may_be_ours && !self.discard(&new).await) {
+                    state.renewing = Some(id);
                 }
-                Err(error)
+                match other {
+                    Err(error) => Err(error),
+                    Ok(_) if state.origin == Origin::Ended => Ok(false),
+                    Ok(_) => Err(ended(state)),
+                }
             }
         }
     }
 
+    /// Returns the new record; none if another request has ended the session first, or renewed it.
     async fn try_renew(
         &self,
         state: &mut State,
         new: &Place,
-        may_have_ended: &mut bool,
-    ) -> Result<(SessionData, Revision)> {
+        renewal: &mut Renewal,
+    ) -> Result<Option<(SessionData, Revision)>> {
         let collection = &self.options().collection;
         let mut turn = None;
-        let mut condition = Condition::Absent;
+        if renewal.may_be_ours
+            && let Some(old) = state.place()
+        {
+            // It was asked for before, and nobody knows what came of it.
+            renewal.may_have_ended = true;
+            let entry = collection.load_with(old.key(), LoadOptions::new()).await?;
+            if is_renewed_as(entry.as_ref(), new) {
+                return self.adopt(state, new).await;
+            }
+            renewal.may_have_ended = false;
+        }
         while let Some((old, revision)) = state.stored() {
             let data = self.record(state, false)?;
-            let saved = self.save(new, &data, condition).await?;
-            *may_have_ended = true;
+            let condition = if renewal.may_be_ours { Condition::Always } else { Condition::Absent };
+            let saved = match self.save(new, &data, condition).await {
+                Ok(saved) => saved,
+                Err(error) => {
+                    // A record that is there already is another's.
+                    renewal.may_be_ours |= error.outcome() == Outcome::Unknown;
+                    return Err(error.into());
+                }
+            };
+            *renewal = Renewal { may_be_ours: true, may_have_ended: true };
             let error = match self.end_as(&old, revision, Some(new)).await {
-                Ok(()) => return Ok((data, saved)),
+                Ok(()) => return Ok(Some((data, saved))),
                 Err(error) if error.is_conflict() || error.outcome() == Outcome::Unknown => error,
                 Err(error) => {
-                    *may_have_ended = false;
+                    renewal.may_have_ended = false;
                     return Err(error.into());
                 }
             };
             // Was it this very call that ended it, though its answer got lost?
             let found = collection.load_with(old.key(), LoadOptions::new()).await;
             if let Ok(entry) = &found {
-                if entry.as_ref().is_some_and(|entry| entry.value.renewed_as() == Some(new.handle())) {
-                    return Ok((data, saved));
+                if is_renewed_as(entry.as_ref(), new) {
+                    return Ok(Some((data, saved)));
                 }
                 // It was not, unless it is still to come: then the record is as it was.
-                *may_have_ended = entry.as_ref().is_some_and(|entry| entry.revision == revision);
+                renewal.may_have_ended = entry.as_ref().is_some_and(|entry| entry.revision == revision);
             }
             if !error.is_conflict() {
                 return Err(error.into());
             }
             found?;
             self.catch_up(state, &old, &mut turn).await?;
-            condition = Condition::Always;
         }
-        Err(ended(state))
+        Ok(None)
     }
 
-    /// Starts a session under a new id: first the new record, then the end of the old one.
-    async fn regenerate(&self, state: &mut State, follow: bool) -> Result<()> {
+    /// Goes on with a record that an earlier try of this request has made, with what was asked for since.
+    async fn adopt(&self, state: &mut State, new: &Place) -> Result<Option<(SessionData, Revision)>> {
+        let entry = self.options().collection.load_with(new.key(), LoadOptions::new()).await?;
+        let Found::Live(data, revision) = self.read(new, entry).await? else { return Ok(None) };
+        state.record = Some((data.clone(), revision));
+        state.rebase()?;
+        if state.data() == Data::Same {
+            return Ok(Some((data, revision)));
+        }
+        let data = self.record(state, false)?;
+        let revision = self.save(new, &data, Condition::Revision(revision)).await?;
+        Ok(Some((data, revision)))
+    }
+
+    /// Starts a session under a new id: first the new record, then the end of the old one, or of all that the request
+    /// came with.
+    async fn regenerate(&self, state: &mut State, all: bool) -> Result<()> {
+        let data = self.record(state, true)?;
         let id = state.next_id()?;
         let new = state.place_of(&id);
-        let data = self.record(state, true)?;
-        let started = match self.save(&new, &data, Condition::Absent).await {
-            Ok(revision) => self.end(state, Some(&new), follow).await.map(|()| revision),
+        let saved = self.save(&new, &data, Condition::Absent).await;
+        // A record that is there already is another's.
+        let may_be_ours = !saved.as_ref().is_err_and(sosa::Error::is_conflict);
+        let started = match saved {
+            Ok(revision) => self.end(state, Some(&new), all).await.map(|()| revision),
             Err(error) => Err(error.into()),
         };
         match started {
@@ -537,36 +669,62 @@ impl Sessions {
                 Ok(())
             }
             Err(error) => {
-                self.discard(&new).await;
+                if may_be_ours {
+                    self.discard(&new).await;
+                }
                 Err(error)
             }
         }
     }
 
-    /// Ends the session, whatever others make of it meanwhile: for good, or with a marker that says
-    /// where it goes on. If it is to `follow`, one that was renewed ends under its new id: whoever
-    /// logs out means the session, whichever of its ids the request still came with.
-    async fn end(&self, state: &State, renewed_as: Option<&Place>, follow: bool) -> Result<()> {
+    /// Ends the session, even if it changes concurrently: for good, or with a marker that says where it goes on. If
+    /// `all`, whoever asks means the session, whichever of its ids the request still came with: one that was renewed
+    /// ends under its new id, and so does each other that the request came with.
+    async fn end(&self, state: &State, renewed_as: Option<&Place>, all: bool) -> Result<()> {
+        let read = state.stored().map(|(_, revision)| revision);
+        if let Some(place) = state.place() {
+            self.end_at(place, read, renewed_as, all).await?;
+        }
+        for other in state.others.iter().filter(|_| all) {
+            self.end_at(state.place_of(other), None, renewed_as, true).await?;
+        }
+        Ok(())
+    }
+
+    async fn end_at(
+        &self,
+        mut place: Place,
+        mut read: Option<Revision>,
+        renewed_as: Option<&Place>,
+        follow: bool,
+    ) -> Result<()> {
         let collection = &self.options().collection;
-        let mut turn = None;
-        let mut target = state.place();
-        let mut read = state.stored().map(|(_, revision)| revision);
-        while let Some(place) = target.clone() {
+        let (mut turn, mut renewals) = (None, 0);
+        loop {
             let revision = match read.take() {
                 Some(revision) => revision,
-                None => match collection.load_with(place.key(), LoadOptions::new()).await? {
-                    None => break,
-                    Some(entry) if entry.value.has_ended() => {
-                        target = entry.value.renewed_as().filter(|_| follow).map(Place::Hashed);
+                None => match collection.load_with(place.key(), LoadOptions::new()).await {
+                    Ok(None) => return Ok(()),
+                    Ok(Some(entry)) if entry.value.has_ended() => {
+                        match entry.value.renewed_as().filter(|_| follow && renewals < MAX_RENEWALS) {
+                            Some(next) => (place, renewals) = (Place::Hashed(next), renewals + 1),
+                            None => return Ok(()),
+                        }
                         continue;
                     }
-                    Some(entry) => entry.revision,
+                    Ok(Some(entry)) => entry.revision,
+                    // An end needs nothing of what is stored.
+                    Err(error) if error.kind() == sosa::ErrorKind::Decode => {
+                        collection.destroy(place.key()).await?;
+                        return Ok(());
+                    }
+                    Err(error) => return Err(error.into()),
                 },
             };
             match self.end_as(&place, revision, renewed_as).await {
                 Ok(()) => {
                     debug!(session = %place, "a session was ended");
-                    break;
+                    return Ok(());
                 }
                 // It was changed, renewed or ended: look again, in turn.
                 Err(error) if error.is_conflict() => {
@@ -577,7 +735,6 @@ impl Sessions {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
     }
 
     /// Ends a record on condition of what was read, in one step: destroys it, or puts in its place
@@ -614,16 +771,43 @@ impl Sessions {
         }
     }
 
-    /// Removes a record that nobody was told of. If that fails, it expires by itself.
-    async fn discard(&self, place: &Place) {
-        if let Err(error) = self.options().collection.destroy(place.key()).await {
+    /// Removes a record that nobody was told of, and returns whether it is gone. If not, it expires by itself.
+    async fn discard(&self, place: &Place) -> bool {
+        let discarded = self.options().collection.destroy(place.key()).await;
+        if let Err(error) = &discarded {
             warn!(session = %place, %error, "a session that was never announced stays until it expires");
         }
+        discarded.is_ok()
     }
 
     pub(crate) fn now(&self) -> u64 {
         self.options().clock.now_millis()
     }
+}
+
+/// What is found under an id.
+enum Found {
+    Live(SessionData, Revision),
+    /// The marker of a session that goes on under another id.
+    Renewed,
+    Nothing,
+}
+
+/// How far a renewal has come.
+struct Renewal {
+    /// The new record may be one that this request has made, now or before; nobody else knows its id.
+    may_be_ours: bool,
+    /// The old record may have been ended by it.
+    may_have_ended: bool,
+}
+
+fn is_renewed_as(entry: Option<&Entry<SessionData>>, new: &Place) -> bool {
+    entry.is_some_and(|entry| entry.value.renewed_as() == Some(new.handle()))
+}
+
+/// Returns whether the error is about this record alone.
+fn is_unreadable(error: &Error) -> bool {
+    error.store().is_some_and(|error| error.kind() == sosa::ErrorKind::Decode)
 }
 
 /// What remains when another request has ended the session: nothing to edit.
@@ -663,5 +847,30 @@ fn forwarded_scheme(value: &[u8]) -> Scheme {
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sessions").field("options", self.options()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signing::{SIGNATURES, SigningKey};
+
+    /// However long the header is, so many signatures are computed for each key, and none for what cannot be signed.
+    #[test]
+    fn eight_signatures_are_checked() {
+        let keys = ["one key of thirty-two bytes or so", "other key of thirty-two bytes, too"].map(SigningKey::from);
+        let sessions = Sessions::new(SessionOptions::memory().signed(keys));
+        let checks = |value: &str| {
+            let header = vec![format!("__Host-id={value}"); 400_000 / (value.len() + 12)].join("; ");
+            let before = SIGNATURES.get();
+            drop(sessions.open(RequestHead::new([("cookie", header.as_bytes())])));
+            SIGNATURES.get() - before
+        };
+        let (id, signature) = ("A".repeat(SessionId::LEN), "B".repeat(43));
+        assert_eq!(checks(&format!("s%3A{id}.{signature}")), MAX_IDS * 2);
+        assert_eq!(checks(&format!("s:{id}.{signature}")), MAX_IDS * 2);
+        for value in ["", "s:", &*id, &format!("s:{id}"), &format!("s:{}", "x".repeat(300_000))] {
+            assert_eq!(checks(value), 0, "{} bytes", value.len());
+        }
     }
 }

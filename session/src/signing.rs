@@ -95,6 +95,8 @@ impl SigningKey {
     }
 
     fn signature(&self, id: &str) -> [u8; SIGNATURE_LEN] {
+        #[cfg(test)]
+        SIGNATURES.with(|signatures| signatures.set(signatures.get() + 1));
         let mut mac = self.mac.clone();
         mac.update(id.as_bytes());
         let mut text = [0; SIGNATURE_LEN];
@@ -123,6 +125,12 @@ impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SigningKey(..)")
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many signatures this thread has computed.
+    pub(crate) static SIGNATURES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// The keys of a server: the first signs, all verify.
@@ -160,6 +168,13 @@ impl SigningKeys {
         let signature = key.signature(id);
         let signature = std::str::from_utf8(&signature).expect("base64 is ASCII");
         Cow::Owned(utf8_percent_encode(&format!("s:{id}.{signature}"), COMPONENT).to_string())
+    }
+
+    /// Returns whether a cookie's value has the length and the beginning of a signed id of this length, so that its
+    /// signature is worth computing. Of each character one to three may be written.
+    pub(crate) fn may_have_signed(value: &[u8], id_len: usize) -> bool {
+        let least = "s:".len() + id_len + ".".len() + SIGNATURE_LEN;
+        (least..=3 * least).contains(&value.len()) && value[0] == b's'
     }
 
     /// Returns the id in a cookie's value, if one of the keys has signed it.

@@ -329,3 +329,37 @@ async fn sessions_of_our_own_can_be_signed_too() {
         assert_eq!(!session.is_new().await.unwrap(), opens);
     }
 }
+
+/// An end and a new beginning need nothing of the record; what needs it tells.
+#[tokio::test]
+async fn a_record_that_cannot_be_read_can_be_left_behind() {
+    for asks in ["destroy", "regenerate", "renew"] {
+        let clock = Clock::manual();
+        let records = records(&clock);
+        let options = SessionOptions::express(records.clone(), ["keyboard cat"]).clock(clock.clone());
+        let sessions = Sessions::new(options);
+        let first = sessions.open(RequestHead::new([]));
+        first.insert("user", "ada").await.unwrap();
+        let cookie = sessions.close(&first).await.unwrap().unwrap();
+        let value = cookie.value().split(';').next().unwrap().split_once('=').unwrap().1.to_owned();
+        let id = first.expose_id().await.unwrap();
+        let unreadable: SessionData = r#"{"cookie":{"originalMaxAge":"no number"},"user":"ada"}"#.parse().unwrap();
+        records.save(&id, &unreadable).await.unwrap();
+
+        let page = open(&sessions, &value);
+        assert_eq!(page.get::<String>("user").await.unwrap_err().status(), 500);
+        assert!(sessions.close(&page).await.unwrap().is_none());
+
+        let session = open(&sessions, &value);
+        match asks {
+            "destroy" => session.destroy().await.unwrap(),
+            "regenerate" => session.regenerate().await.unwrap(),
+            _ => session.renew().await.unwrap(),
+        }
+        session.insert("user", "bob").await.unwrap();
+        let cookie = sessions.close(&session).await.unwrap().expect("a new session is told of");
+        let value = cookie.value().split(';').next().unwrap().split_once('=').unwrap().1.to_owned();
+        assert_eq!(open(&sessions, &value).get::<String>("user").await.unwrap().as_deref(), Some("bob"), "{asks}");
+        assert!(records.load(&id).await.unwrap().is_none(), "{asks}: it is still there");
+    }
+}

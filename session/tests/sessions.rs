@@ -1,142 +1,16 @@
 //! The rules of sessions, without any framework: what is stored, what is sent, and who wins.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+mod store;
+
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sosa_session::sosa::{
-    self, Clock, Collection, CollectionExt, DestroyOptions, Entry, ListOptions, LoadOptions, Outcome, Page, Revision,
-    SaveOptions, async_trait,
-};
+use sosa_session::sosa::{self, Clock, Collection, CollectionExt, Outcome};
 use sosa_session::{
-    CookieOptions, ErrorKind, Field, Lifetime, RequestHead, Scheme, Secure, Session, SessionData, SessionOptions,
-    Sessions, TrustProxy,
+    CookieOptions, ErrorKind, Field, Lifetime, RequestHead, Scheme, Secure, SessionData, SessionOptions, Sessions,
+    TrustProxy,
 };
-
-/// A collection in memory that counts its calls, and fails those that it is told to.
-#[derive(Clone, Debug)]
-struct Store {
-    inner: sosa_memory::MemoryCollection<SessionData>,
-    calls: Arc<AtomicUsize>,
-    /// The call that fails, counted from 1, and whether it is applied all the same.
-    fails: Arc<(AtomicUsize, AtomicUsize)>,
-    /// Applies each call, and never answers.
-    hang: Arc<AtomicBool>,
-}
-
-impl Store {
-    fn new(clock: &Clock) -> Self {
-        let inner = sosa_memory::new("test").with_clock(clock.clone()).collection("sessions");
-        Self { inner, calls: Arc::default(), fails: Arc::default(), hang: Arc::default() }
-    }
-
-    /// Returns how many calls were made since this was last asked.
-    fn calls(&self) -> usize {
-        self.calls.swap(0, Ordering::SeqCst)
-    }
-
-    fn fail_at(&self, call: usize, applied: bool) {
-        self.calls();
-        self.fails.0.store(call, Ordering::SeqCst);
-        self.fails.1.store(applied.into(), Ordering::SeqCst);
-    }
-
-    async fn live(&self) -> Vec<String> {
-        let page = self.inner.list().await.unwrap();
-        page.into_pairs().unwrap().into_iter().filter(|(_, data)| !data.has_ended()).map(|(id, _)| id).collect()
-    }
-
-    async fn call<T>(&self, call: impl Future<Output = sosa::Result<T>>) -> sosa::Result<T> {
-        let count = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
-        if self.hang.load(Ordering::SeqCst) {
-            call.await?;
-            std::future::pending::<()>().await;
-            unreachable!("nobody waits that long");
-        }
-        if self.fails.0.load(Ordering::SeqCst) != count {
-            return call.await;
-        }
-        self.fails.0.store(0, Ordering::SeqCst);
-        let error = sosa::Error::new(sosa::ErrorKind::Timeout, "late");
-        if self.fails.1.load(Ordering::SeqCst) == 0 {
-            return Err(error);
-        }
-        call.await?;
-        Err(error.with_outcome(Outcome::Unknown))
-    }
-}
-
-#[async_trait]
-impl Collection<SessionData> for Store {
-    async fn load_with(&self, id: &str, options: LoadOptions) -> sosa::Result<Option<Entry<SessionData>>> {
-        self.call(self.inner.load_with(id, options)).await
-    }
-
-    async fn save_with(&self, id: &str, value: &SessionData, options: SaveOptions) -> sosa::Result<Revision> {
-        self.call(self.inner.save_with(id, value, options)).await
-    }
-
-    async fn destroy_with(&self, id: &str, options: DestroyOptions) -> sosa::Result<bool> {
-        self.call(self.inner.destroy_with(id, options)).await
-    }
-
-    async fn list_with(&self, options: ListOptions) -> sosa::Result<Page<SessionData>> {
-        self.call(self.inner.list_with(options)).await
-    }
-}
-
-struct Site {
-    store: Store,
-    clock: Clock,
-    sessions: Sessions,
-}
-
-/// A browser: what it sends as its cookie.
-type Jar = Option<String>;
-
-fn site_with(options: impl FnOnce(SessionOptions) -> SessionOptions) -> Site {
-    let clock = Clock::manual();
-    let store = Store::new(&clock);
-    let sessions = Sessions::new(options(SessionOptions::new(store.clone()).clock(clock.clone())));
-    Site { store, clock, sessions }
-}
-
-fn site() -> Site {
-    site_with(|options| options)
-}
-
-impl Site {
-    fn open(&self, jar: &Jar) -> Session {
-        self.sessions.open(RequestHead::new(jar.iter().map(|cookie| ("Cookie", cookie.as_bytes()))))
-    }
-
-    /// Closes the session, keeps its cookie as a browser would, and returns what was sent.
-    async fn close(&self, session: &Session, jar: &mut Jar) -> Option<String> {
-        let sent = self.sessions.close(session).await.unwrap().map(|cookie| cookie.value().to_owned());
-        if let Some(cookie) = &sent {
-            let pair = cookie.split(';').next().unwrap().to_owned();
-            *jar = if cookie.contains("Max-Age=0") { None } else { Some(pair) };
-        }
-        sent
-    }
-
-    /// Makes a session that holds `user: "ada"`.
-    async fn log_in(&self) -> Jar {
-        let mut jar = None;
-        let session = self.open(&jar);
-        session.insert("user", "ada").await.unwrap();
-        self.close(&session, &mut jar).await.expect("a new session has a cookie");
-        self.store.calls();
-        jar
-    }
-
-    async fn user(&self, jar: &Jar) -> Option<String> {
-        let session = self.open(jar);
-        let user = session.get("user").await.unwrap();
-        assert!(self.close(&session, &mut jar.clone()).await.is_none());
-        user
-    }
-}
+use store::{Jar, site, site_with};
 
 #[tokio::test]
 async fn who_asks_nothing_costs_nothing_and_reading_costs_one_call() {

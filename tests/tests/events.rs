@@ -1,14 +1,53 @@
 //! What is logged. Alone in its program, since whoever listens to events listens to all of them.
 
-use sosa_session::{RequestHead, SessionOptions, Sessions};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sosa::{
+    Collection, DestroyOptions, Entry, Error, ErrorKind, ListOptions, LoadOptions, Outcome, Page, Revision,
+    SaveOptions, async_trait,
+};
+use sosa_session::{RequestHead, SessionData, SessionOptions, Sessions};
 use sosa_tests::Log;
+
+/// A collection that may save, and not answer.
+#[derive(Debug)]
+struct Silent {
+    inner: sosa_memory::MemoryCollection<SessionData>,
+    is_silent: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Collection<SessionData> for Silent {
+    async fn load_with(&self, id: &str, options: LoadOptions) -> sosa::Result<Option<Entry<SessionData>>> {
+        self.inner.load_with(id, options).await
+    }
+
+    async fn save_with(&self, id: &str, value: &SessionData, options: SaveOptions) -> sosa::Result<Revision> {
+        let revision = self.inner.save_with(id, value, options).await?;
+        match self.is_silent.load(Ordering::Relaxed) {
+            true => Err(Error::new(ErrorKind::Timeout, "late").with_outcome(Outcome::Unknown)),
+            false => Ok(revision),
+        }
+    }
+
+    async fn destroy_with(&self, id: &str, options: DestroyOptions) -> sosa::Result<bool> {
+        self.inner.destroy_with(id, options).await
+    }
+
+    async fn list_with(&self, options: ListOptions) -> sosa::Result<Page<SessionData>> {
+        self.inner.list_with(options).await
+    }
+}
 
 #[tokio::test]
 async fn what_is_lost_is_logged_once_and_no_secret_is() {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).init();
-    let sessions = Sessions::new(SessionOptions::memory());
+    let is_silent = Arc::new(AtomicBool::new(false));
+    let inner = sosa_memory::new("events").collection("sessions");
+    let sessions = Sessions::new(SessionOptions::new(Silent { inner, is_silent: is_silent.clone() }));
     let open = |cookie: &str| sessions.open(RequestHead::new([("cookie", cookie.as_bytes())]));
 
     let first = open("");
@@ -23,6 +62,14 @@ async fn what_is_lost_is_logged_once_and_no_secret_is() {
     let dropped = open(pair);
     dropped.insert("user", "treasure 2").await.unwrap();
     drop(dropped);
+    // Whoever was told that a save is uncertain has lost nothing without a word.
+    let uncertain = open(pair);
+    uncertain.insert("user", "treasure 4").await.unwrap();
+    is_silent.store(true, Ordering::Relaxed);
+    uncertain.save().await.unwrap_err();
+    is_silent.store(false, Ordering::Relaxed);
+    sessions.close(&uncertain).await.unwrap();
+    drop(uncertain);
     let (late, logout) = (open(pair), open(pair));
     late.insert("user", "treasure 3").await.unwrap();
     logout.destroy().await.unwrap();
