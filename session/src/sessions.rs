@@ -281,7 +281,7 @@ impl Sessions {
             Err(error) if error.kind() == sosa::ErrorKind::Decode => Some(UNREADABLE_FOR),
             _ => None,
         };
-        if let Some(left) = left.filter(|_| options.touch.is_some_and(|touch| touch > UNREADABLE_FOR)) {
+        if let Some(left) = left.filter(|left| options.touch.is_some_and(|touch| touch > *left)) {
             let shortened = collection.load_with(place.key(), LoadOptions::new().touch(left).without_revision()).await;
             shortened.map(drop).or_else(|error| match error.kind() {
                 sosa::ErrorKind::Decode => Ok(()),
@@ -713,10 +713,8 @@ impl Sessions {
                         continue;
                     }
                     Ok(Some(entry)) => entry.revision,
-                    // An end needs nothing of what is stored.
                     Err(error) if error.kind() == sosa::ErrorKind::Decode => {
-                        collection.destroy(place.key()).await?;
-                        return Ok(());
+                        return Ok(self.end_unread(&place, renewed_as).await?);
                     }
                     Err(error) => return Err(error.into()),
                 },
@@ -740,18 +738,32 @@ impl Sessions {
     /// Ends a record on condition of what was read, in one step: destroys it, or puts in its place
     /// that it was renewed; not where Express would meet that.
     async fn end_as(&self, place: &Place, read: Revision, renewed_as: Option<&Place>) -> sosa::Result<()> {
-        let SessionOptions { collection, format, .. } = self.options();
-        match renewed_as.filter(|_| *format == Format::Sosa) {
-            None => collection.destroy_with(place.key(), DestroyOptions::new().revision(read)).await.map(drop),
-            Some(new) => {
-                let data = SessionData::ended(self.now(), new.handle());
-                let options = SaveOptions::new()
-                    .expiry(Expiry::After(RENEWED_FOR))
-                    .condition(Condition::Revision(read))
-                    .without_revision();
-                collection.save_with(place.key(), &data, options).await.map(drop)
+        match renewed_as.filter(|_| self.options().format == Format::Sosa) {
+            None => {
+                let read = DestroyOptions::new().revision(read);
+                self.options().collection.destroy_with(place.key(), read).await.map(drop)
             }
+            Some(new) => self.mark(place, new, Condition::Revision(read)).await,
         }
+    }
+
+    /// Ends a record that cannot be read, and so has no revision to go by: an end needs nothing of what is stored.
+    async fn end_unread(&self, place: &Place, renewed_as: Option<&Place>) -> sosa::Result<()> {
+        match renewed_as.filter(|_| self.options().format == Format::Sosa) {
+            None => self.options().collection.destroy(place.key()).await.map(drop),
+            Some(new) => match self.mark(place, new, Condition::Present).await {
+                // It is gone by itself.
+                Err(error) if error.is_conflict() => Ok(()),
+                marked => marked,
+            },
+        }
+    }
+
+    /// Puts in a record's place that its session goes on under another id.
+    async fn mark(&self, place: &Place, new: &Place, condition: Condition) -> sosa::Result<()> {
+        let data = SessionData::ended(self.now(), new.handle());
+        let options = SaveOptions::new().expiry(Expiry::After(RENEWED_FOR)).condition(condition).without_revision();
+        self.options().collection.save_with(place.key(), &data, options).await.map(drop)
     }
 
     async fn save(&self, place: &Place, data: &SessionData, condition: Condition) -> sosa::Result<Revision> {
