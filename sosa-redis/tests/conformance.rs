@@ -9,13 +9,17 @@ use sosa_redis::sosa::{Collection, async_trait, conformance};
 use sosa_redis::{Connections, RedisCollection};
 use sosa_tests::{Cluster, Redis, Tls, user};
 
-struct Store(sosa_redis::RedisStore, fn(RedisCollection<Probe>) -> Arc<dyn Collection<Probe>>);
+struct Store {
+    store: sosa_redis::RedisStore,
+    open: fn(RedisCollection<Probe>) -> Arc<dyn Collection<Probe>>,
+    keeps_order: bool,
+}
 
 #[async_trait]
 impl Fixture for Store {
     fn collection(&self, prefix: &str, name: &str, path: &[&str]) -> Arc<dyn Collection<Probe>> {
-        let root = self.0.with_prefix(prefix).collection(name);
-        self.1(path.iter().fold(root, |parent, path| parent.within(path)))
+        let root = self.store.with_prefix(prefix).collection(name);
+        (self.open)(path.iter().fold(root, |parent, path| parent.within(path)))
     }
 
     fn failing(&self) -> Option<Arc<dyn Collection<Probe>>> {
@@ -27,10 +31,23 @@ impl Fixture for Store {
         // The server lets a value live through the millisecond of its deadline.
         tokio::time::sleep(duration + Duration::from_millis(2)).await;
     }
+
+    fn keeps_order(&self) -> bool {
+        self.keeps_order
+    }
+}
+
+fn opened(store: sosa_redis::RedisStore, open: fn(RedisCollection<Probe>) -> Arc<dyn Collection<Probe>>) -> Store {
+    Store { store, open, keeps_order: true }
 }
 
 fn indexed(client: impl Into<Connections>) -> Store {
-    Store(sosa_redis::new(client, ""), |things| Arc::new(things))
+    opened(sosa_redis::new(client, ""), |things| Arc::new(things))
+}
+
+/// A pool, or the several connections that there are to each node of a cluster.
+fn by_several_ways(store: Store) -> Store {
+    Store { keeps_order: false, ..store }
 }
 
 fn client(parameters: &str) -> Client {
@@ -51,48 +68,49 @@ async fn manager() -> Store {
 
 async fn pool() -> Store {
     let config = deadpool_redis::Config::from_url(Redis::shared().url());
-    indexed(config.create_pool(Some(deadpool_redis::Runtime::Tokio1)).expect("a pool"))
+    by_several_ways(indexed(config.create_pool(Some(deadpool_redis::Runtime::Tokio1)).expect("a pool")))
 }
 
 async fn unix_socket() -> Store {
     let store = sosa_redis::from_url(&Redis::shared().unix_url(), "").expect("a URL");
-    Store(store, |things| Arc::new(things))
+    opened(store, |things| Arc::new(things))
 }
 
 async fn boxed() -> Store {
-    Store(sosa_redis::new(client(""), ""), |things| Arc::new(Arc::new(things) as Arc<dyn Collection<Probe>>))
+    opened(sosa_redis::new(client(""), ""), |things| Arc::new(Arc::new(things) as Arc<dyn Collection<Probe>>))
 }
 
 async fn unindexed() -> Store {
-    Store(sosa_redis::new(client(""), ""), |things| Arc::new(things.unindexed()))
+    opened(sosa_redis::new(client(""), ""), |things| Arc::new(things.unindexed()))
 }
 
 async fn sharded() -> Store {
-    Store(sosa_redis::new(client(""), "").sharded(), |things| Arc::new(things))
+    opened(sosa_redis::new(client(""), "").sharded(), |things| Arc::new(things))
 }
 
 async fn cluster() -> Store {
-    Store(sosa_redis::from_url(&Cluster::shared().url(), "").expect("a URL"), |things| Arc::new(things))
+    let store = sosa_redis::from_url(&Cluster::shared().url(), "").expect("a URL");
+    by_several_ways(opened(store, |things| Arc::new(things)))
 }
 
 async fn cluster_client() -> Store {
     let nodes = Cluster::shared().nodes.iter().take(1).map(|node| node.url() + "?protocol=resp3");
-    indexed(ClusterClient::new(nodes).expect("URLs"))
+    by_several_ways(indexed(ClusterClient::new(nodes).expect("URLs")))
 }
 
 async fn cluster_pool() -> Store {
     let nodes: Vec<_> = Cluster::shared().nodes.iter().map(Redis::url).collect();
     let config = deadpool_redis::cluster::Config::from_urls(nodes);
-    indexed(config.create_pool(Some(deadpool_redis::Runtime::Tokio1)).expect("a pool"))
+    by_several_ways(indexed(config.create_pool(Some(deadpool_redis::Runtime::Tokio1)).expect("a pool")))
 }
 
 async fn cluster_unindexed() -> Store {
     let store = sosa_redis::from_url(&Cluster::shared().url(), "").expect("a URL");
-    Store(store, |things| Arc::new(things.unindexed()))
+    by_several_ways(opened(store, |things| Arc::new(things.unindexed())))
 }
 
 async fn sentinel() -> Store {
-    Store(sosa_redis::from_url(&sosa_tests::Sentinels::shared().url(), "").expect("a URL"), |things| Arc::new(things))
+    opened(sosa_redis::from_url(&sosa_tests::Sentinels::shared().url(), "").expect("a URL"), |things| Arc::new(things))
 }
 
 static TLS: LazyLock<Tls> = LazyLock::new(|| Tls::new("127.0.0.1"));
@@ -113,7 +131,7 @@ async fn cluster_tls() -> Store {
     });
     let nodes = CLUSTER.nodes.iter().map(|node| format!("rediss://127.0.0.1:{}", node.other_ports()[1]));
     let client = ClusterClient::builder(nodes).username("myapp").password("sesame").certs(TLS.certificates(true));
-    indexed(client.build().expect("URLs"))
+    by_several_ways(indexed(client.build().expect("URLs")))
 }
 
 conformance!(resp2: resp2);

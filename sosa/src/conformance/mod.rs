@@ -84,6 +84,13 @@ pub trait Fixture: Send + Sync + 'static {
     fn encodes(&self) -> bool {
         true
     }
+
+    /// Returns whether what one handle asks reaches the store in that order. Over a pool of connections it
+    /// does not: what was asked and dropped may lie in one while what comes later has been answered
+    /// through another. A store that can say no tells it in its documentation.
+    fn keeps_order(&self) -> bool {
+        true
+    }
 }
 
 /// Runs the suite over a fixture: one test for each rule, in a module `conformance`.
