@@ -83,7 +83,7 @@ async fn written(path: &Path) -> ([Files; 2], Entries) {
         .list_with(ListOptions::new().limit(10_000))
         .await
         .expect("listed");
-    // It holds the lock until the last of its threads has ended.
+    // Closed and opened again, so that nothing is newer than the last opening.
     drop(Written::open(path).expect("opened"));
     drop(Written::open(path).expect("opened"));
     let mut entries: Entries = page.into_pairs().expect("decoded").into_iter().collect();
