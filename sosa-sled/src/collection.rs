@@ -141,7 +141,7 @@ impl<T: Model, C: Codec<T>> SledCollection<T, C> {
             let done = self.scope.read_inline(key, load).await?;
             return Ok(self.scope.tidy(done).await);
         }
-        let touch = move |scope: &Scope, key: &[u8], turn: &Turn| {
+        let touch = move |scope: &Scope, key: &[u8], turn: &Turn<'_>| {
             scope.write(|table, database| table.touch(database, &scope.clock, key, options, turn))
         };
         let done = self.scope.write_inline(key, touch).await?;
@@ -166,7 +166,7 @@ impl<T: Model, C: Codec<T>> SledCollection<T, C> {
             };
             thread::run(save).await?
         } else {
-            let save = move |scope: &Scope, key: &[u8], turn: &Turn| {
+            let save = move |scope: &Scope, key: &[u8], turn: &Turn<'_>| {
                 scope.write(|table, database| table.save(database, &scope.clock, key, &encoded, options, turn))
             };
             self.scope.write_inline(key, save).await?
@@ -180,7 +180,7 @@ impl<T: Model, C: Codec<T>> SledCollection<T, C> {
     }
 
     async fn destroy_now(&self, id: &str, options: DestroyOptions) -> Result<bool> {
-        let destroy = move |scope: &Scope, key: &[u8], turn: &Turn| {
+        let destroy = move |scope: &Scope, key: &[u8], turn: &Turn<'_>| {
             scope.write(|table, database| table.destroy(database, &scope.clock, key, options, turn))
         };
         let done = self.scope.write_inline(self.scope.key(id)?, destroy).await?;

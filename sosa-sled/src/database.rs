@@ -4,19 +4,19 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::path::Path;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use sled::Db;
-use sosa::Result;
+use sosa::{Outcome, Result};
 
 use crate::engine::{Engine, Health};
 use crate::error;
 use crate::group_commit::{self, GroupCommit};
 use crate::pace::Pace;
 use crate::table::Table;
+use crate::turn::Turns;
 
 /// How often the lock of a database is looked at while somebody waits for it. No event tells.
 const LOCK_POLL: Duration = Duration::from_millis(2);
@@ -35,10 +35,28 @@ pub(crate) struct Database {
     pub(crate) engine: Engine,
     pub(crate) group_commit: GroupCommit,
     pub(crate) pace: Pace,
+    pub(crate) turns: Arc<Turns>,
     /// The tables by the root of their keys.
     tables: Mutex<HashMap<String, Arc<Table>>>,
     /// It was opened here, so that nobody else has a handle of it.
     is_own: bool,
+    closed: Closed,
+}
+
+/// Whether the database was closed: what became of it, for all who close it.
+#[derive(Default)]
+struct Closed {
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Progress {
+    #[default]
+    Open,
+    Closing,
+    /// And whether all was on the disk.
+    Closed(bool),
 }
 
 impl OpenDatabase {
@@ -47,6 +65,8 @@ impl OpenDatabase {
         let path = db.context.get_path();
         let path = std::path::absolute(&path).unwrap_or(path);
         Self(Arc::new(Database {
+            turns: Turns::of(&path),
+            closed: Closed::default(),
             group_commit: GroupCommit::new(path),
             engine: Engine::new(db),
             pace: Pace::new(),
@@ -65,7 +85,7 @@ impl Drop for OpenDatabase {
         match self.0.engine.health() {
             Health::Working => drop(self.0.close()),
             // Nothing can be saved any more, and nobody should wait for it.
-            Health::ReadOnly | Health::Broken => drop(self.0.start_closing()),
+            Health::ReadOnly | Health::Broken => self.0.start_closing(),
             Health::Closed => {}
         }
     }
@@ -88,41 +108,59 @@ impl Database {
         table
     }
 
-    /// Brings everything to the disk, lets go of the engine, and waits until another may open the database.
+    /// Brings everything to the disk, lets go of the engine, and waits until another may open the database. Of several
+    /// who close it one does so, and all wait for it.
     pub(crate) fn close(self: &Arc<Self>) -> Result<()> {
         let within = if self.engine.health() == Health::Working { CLOSED_WITHIN } else { GIVEN_UP_WITHIN };
-        match self.start_closing().recv_timeout(within) {
-            Ok(closed) => closed,
-            Err(RecvTimeoutError::Timeout) => Err(error::not_closed(within)),
-            Err(RecvTimeoutError::Disconnected) => Err(error::abandoned()),
+        self.start_closing();
+        let progress = self.closed.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_under_way = |progress: &mut Progress| *progress == Progress::Closing;
+        let waited = self.closed.changed.wait_timeout_while(progress, within, is_under_way);
+        let (progress, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match (*progress, self.engine.failure()) {
+            (Progress::Closed(true), _) => Ok(()),
+            (Progress::Closed(false), Some(failure)) => Err(error::engine(failure, Outcome::Unknown)),
+            (Progress::Closed(false), None) => Err(error::not_synced()),
+            (Progress::Open | Progress::Closing, _) => Err(error::not_closed(within)),
         }
     }
 
     /// Does so on a thread that nobody has to wait for: a failed engine may never end.
-    fn start_closing(self: &Arc<Self>) -> mpsc::Receiver<Result<()>> {
-        let (send, closed) = mpsc::sync_channel(1);
-        let health = self.engine.close();
+    fn start_closing(self: &Arc<Self>) {
+        let mut progress = self.closed.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if *progress != Progress::Open {
+            return;
+        }
+        *progress = Progress::Closing;
+        self.engine.close();
         let database = self.clone();
         let close = move || {
-            let synced = match health {
-                Health::Closed => Ok(()),
-                _ => group_commit::sync_now(&database),
-            };
-            // In this order: no call opens a tree again.
+            // Calls under way end first; then nothing is written any more.
+            database.close_tables();
+            let is_synced = group_commit::sync_now(&database).is_ok();
             let db = database.engine.take_db();
-            let tables: Vec<_> =
-                database.tables.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-            tables.iter().for_each(|table| table.close());
+            // A call may have opened one since.
+            database.close_tables();
             drop(db);
             if database.is_own {
                 let began = Instant::now();
                 wait_until_free(database.path(), || began.elapsed() < CLOSED_WITHIN);
             }
-            drop(send.send(synced));
+            database.tell_closed(Progress::Closed(is_synced));
         };
-        // Where no thread can be started, the receiver learns it.
-        drop(thread::Builder::new().name("sosa-sled-close".to_owned()).spawn(close));
-        closed
+        if thread::Builder::new().name("sosa-sled-close".to_owned()).spawn(close).is_err() {
+            *progress = Progress::Closed(false);
+        }
+    }
+
+    fn close_tables(&self) {
+        let tables: Vec<_> = self.tables.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        tables.iter().for_each(|table| table.close());
+    }
+
+    fn tell_closed(&self, closed: Progress) {
+        *self.closed.progress.lock().unwrap_or_else(PoisonError::into_inner) = closed;
+        self.closed.changed.notify_all();
     }
 }
 

@@ -63,6 +63,11 @@ impl Engine {
         db.as_ref().map(work).ok_or_else(error::closed)
     }
 
+    /// Returns a handle of the database, for what may take long. `None` if it was closed, or is being closed.
+    pub(crate) fn handle(&self) -> Option<Db> {
+        self.db.try_read().ok()?.clone()
+    }
+
     /// Asks the engine for what it has, unless it cannot be trusted any more.
     pub(crate) fn read<R>(&self, call: impl FnOnce() -> Result<R>) -> Result<R> {
         match self.health() {
@@ -109,11 +114,9 @@ impl Engine {
         error::engine(error, Outcome::Unknown)
     }
 
-    /// Refuses all further calls, and returns what could be asked before.
-    pub(crate) fn close(&self) -> Health {
-        let health = self.health();
+    /// Refuses all further calls.
+    pub(crate) fn close(&self) {
         self.worsen(Health::Closed);
-        health
     }
 
     /// Takes the database out, once nobody uses it.
@@ -162,7 +165,7 @@ mod tests {
     #[test]
     fn once_closed_it_only_syncs() {
         let engine = engine();
-        assert_eq!(engine.close(), Health::Working);
+        engine.close();
         assert!(engine.read(|| Ok(())).is_err() && engine.write(|| Ok(())).is_err());
         assert!(engine.sync(|| Ok(())).is_ok());
         assert!(engine.take_db().is_some() && engine.with_db(|_| ()).is_err());

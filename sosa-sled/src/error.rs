@@ -109,6 +109,12 @@ pub(crate) fn not_closed(within: Duration) -> Error {
         .with_outcome(Outcome::Unknown)
 }
 
+/// It is closed, and what was written last may not be on the disk.
+pub(crate) fn not_synced() -> Error {
+    Error::new(ErrorKind::Unavailable, "the database was closed, and its last sync failed")
+        .with_outcome(Outcome::Unknown)
+}
+
 /// A record names pieces that are not there.
 pub(crate) fn pieces_missing() -> Error {
     Error::new(ErrorKind::Other, "the database is damaged: pieces of this value are missing")
@@ -123,12 +129,6 @@ pub(crate) fn postponed(error: sled::Error) -> Error {
     Error::new(kind, "not on the disk yet; the next write tries it again")
         .with_outcome(Outcome::Unknown)
         .with_source(error)
-}
-
-/// What the file system reports of the files beside the engine.
-pub(crate) fn files(error: io::Error) -> Error {
-    let (kind, message) = io_kind(&error);
-    Error::new(kind, message).with_source(error)
 }
 
 /// The disk did not finish in time.

@@ -25,13 +25,6 @@ impl SyncError {
     fn lost(error: io::Error) -> Self {
         Self::Lost(error.into())
     }
-
-    pub(crate) fn into_io(self) -> io::Error {
-        match self {
-            Self::Nothing(sled::Error::Io(error)) | Self::Lost(sled::Error::Io(error)) => error,
-            Self::Nothing(error) | Self::Lost(error) => io::Error::other(error),
-        }
-    }
 }
 
 /// The files, as they are synced.
@@ -58,19 +51,20 @@ const TIMESTAMP: Duration = Duration::from_secs(3);
 
 impl Files {
     /// Opens them when the engine has written the log up to this place.
-    pub(crate) fn open(path: &Path, stable: i64) -> io::Result<Self> {
-        let log = File::open(path.join("db"))?;
-        let watermark = WatermarkFile::open(path)?;
+    pub(crate) fn open(path: &Path, stable: i64) -> Result<Self, SyncError> {
+        let log = File::open(path.join("db")).map_err(SyncError::nothing)?;
+        let watermark = WatermarkFile::open(path).map_err(SyncError::nothing)?;
         let blobs = path.join("blobs");
-        File::open(path.join("conf"))?.sync_data()?;
+        let conf = File::open(path.join("conf")).map_err(SyncError::nothing)?;
+        conf.sync_data().map_err(SyncError::lost)?;
         // The names of what was just created; the engine does not sync them.
         for directory in [Some(blobs.as_path()), Some(path), path.parent()].into_iter().flatten() {
-            File::open(directory)?.sync_all()?;
+            File::open(directory).map_err(SyncError::nothing)?.sync_all().map_err(SyncError::lost)?;
         }
         let files = Self { log, blobs, synced: Mutex::new(Synced { watermark, up_to: 0, changed: None }) };
         // What the last watermark said is no longer of interest; it may be of a log that was cut off since.
-        files.sync(stable).map_err(SyncError::into_io)?;
-        files.synced.lock().unwrap_or_else(PoisonError::into_inner).watermark.sync()?;
+        files.sync(stable)?;
+        files.synced.lock().unwrap_or_else(PoisonError::into_inner).watermark.sync().map_err(SyncError::lost)?;
         Ok(files)
     }
 
@@ -92,10 +86,11 @@ impl Files {
         if synced.changed == Some(changed) {
             return Ok(());
         }
-        let mut found = false;
+        let (mut found, mut is_ahead) = (false, false);
         for blob in fs::read_dir(&self.blobs).map_err(SyncError::nothing)? {
             let blob = blob.map_err(SyncError::nothing)?;
             let place = blob.file_name().to_str().and_then(|name| name.parse::<i64>().ok());
+            is_ahead |= place.is_some_and(|place| place > stable);
             if place.is_none_or(|place| place < synced.up_to || place > stable) {
                 continue;
             }
@@ -111,7 +106,7 @@ impl Files {
             let directory = File::open(&self.blobs).map_err(SyncError::nothing)?;
             directory.sync_all().map_err(SyncError::lost)?;
         }
-        (synced.up_to, synced.changed) = (stable, is_settled.then_some(changed));
+        (synced.up_to, synced.changed) = (stable, (is_settled && !is_ahead).then_some(changed));
         Ok(())
     }
 }

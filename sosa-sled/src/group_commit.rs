@@ -1,7 +1,7 @@
 //! Group commit: one flush and one `fdatasync` for all writers that wait.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,11 +21,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(100);
 const IDLE_TICKS: u32 = 20;
 
+/// For how long the thread that syncs waits for the next writer before it ends.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// The files of a database, and the writers that wait for them.
 pub(crate) struct GroupCommit {
     path: PathBuf,
     files: OnceLock<Files>,
     state: Mutex<State>,
+    /// Tells the thread that syncs of new writers.
+    wake: Condvar,
 }
 
 #[derive(Default)]
@@ -35,7 +40,7 @@ struct State {
     /// Those for whom the sync under way is, and since when that is.
     syncing: Vec<Writer>,
     began: Option<Instant>,
-    /// A thread syncs for as long as anybody waits.
+    /// A thread of its own syncs for as long as anybody waits, and a while longer.
     is_served: bool,
     /// A thread watches it.
     is_watched: bool,
@@ -54,6 +59,8 @@ enum Failure {
     Engine(sled::Error),
     /// The engine panicked.
     Broken,
+    /// It was closed before.
+    Closed,
     /// Nothing was synced, and nothing was lost: the next sync does it.
     Postponed(sled::Error),
     /// It takes too long.
@@ -65,6 +72,7 @@ impl Failure {
         match self {
             Self::Engine(error) => error::engine(error, Outcome::Unknown),
             Self::Broken => error::panicked(),
+            Self::Closed => error::closed().with_outcome(Outcome::Unknown),
             Self::Postponed(error) => error::postponed(error),
             Self::Late => error::late(PATIENCE),
         }
@@ -73,7 +81,7 @@ impl Failure {
 
 impl GroupCommit {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, files: OnceLock::new(), state: Mutex::default() }
+        Self { path, files: OnceLock::new(), state: Mutex::default(), wake: Condvar::new() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -81,9 +89,12 @@ impl GroupCommit {
     }
 
     /// Opens the files. From then on writes can be brought to the disk.
-    pub(crate) fn open(&self, stable: impl FnOnce() -> i64) -> Result<()> {
+    pub(crate) fn open(&self, engine: &Engine, stable: impl FnOnce() -> i64) -> Result<()> {
         if self.files.get().is_none() {
-            let files = Files::open(&self.path, stable()).map_err(error::files)?;
+            let files = Files::open(&self.path, stable()).map_err(|error| match error {
+                SyncError::Nothing(error) => error::engine(error, Outcome::NotApplied),
+                SyncError::Lost(error) => engine.failed(error).with_outcome(Outcome::NotApplied),
+            })?;
             // Of two that came here at once either will do.
             drop(self.files.set(files));
         }
@@ -133,8 +144,16 @@ fn submit(database: &Arc<Database>) -> oneshot::Receiver<Synced> {
         (unserved, !std::mem::replace(&mut state.is_watched, true))
     };
     if unserved {
-        let database = database.clone();
-        crate::thread::start(move || serve(&database));
+        let served = database.clone();
+        let serve = thread::Builder::new().name("sosa-sled-sync".to_owned()).spawn(move || serve(&served));
+        if serve.is_err() {
+            // Who waits learns it as its sender is dropped.
+            let mut state = database.group_commit.state();
+            state.is_served = false;
+            state.waiting.clear();
+        }
+    } else {
+        database.group_commit.wake.notify_one();
     }
     if unwatched {
         let watched = database.clone();
@@ -146,11 +165,14 @@ fn submit(database: &Arc<Database>) -> oneshot::Receiver<Synced> {
     synced
 }
 
-/// Syncs until nobody waits any more.
+/// Syncs until nobody has waited for a while.
 fn serve(database: &Database) {
+    let GroupCommit { wake, .. } = &database.group_commit;
     loop {
         {
-            let mut state = database.group_commit.state();
+            let nobody_waits = |state: &mut State| state.waiting.is_empty();
+            let waited = wake.wait_timeout_while(database.group_commit.state(), LINGER, nobody_waits);
+            let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
             if state.waiting.is_empty() {
                 state.is_served = false;
                 return;
@@ -181,8 +203,10 @@ fn sync(database: &Database) -> Synced {
     let synced = engine.sync(|| {
         // On Linux the engine ends a flush with `sync_file_range`, which writes neither the file's length nor
         // what the drive has in its cache.
-        let flush = |db: &Db| db.flush().map(|_| stable(db));
-        Ok(engine.with_db(flush)?.map_err(SyncError::Lost).and_then(|stable| match group_commit.files.get() {
+        // By a handle of its own: it may take long, and nobody who closes the database waits for it.
+        let db = engine.with_db(Db::clone)?;
+        let flushed = db.flush().map(|_| stable(&db));
+        Ok(flushed.map_err(SyncError::Lost).and_then(|stable| match group_commit.files.get() {
             Some(files) => files.sync(stable),
             None => Ok(()),
         }))
@@ -194,7 +218,10 @@ fn sync(database: &Database) -> Synced {
             Err(Failure::Engine(error))
         }
         Ok(Err(SyncError::Nothing(error))) => Err(Failure::Postponed(error)),
-        Err(_) => Err(failure(engine).unwrap_or(Failure::Broken)),
+        Err(_) => Err(failure(engine).unwrap_or(match engine.health() {
+            Health::Closed => Failure::Closed,
+            _ => Failure::Broken,
+        })),
     }
 }
 
@@ -215,19 +242,23 @@ fn watch(database: &Database) {
     let mut idle = 0;
     loop {
         thread::sleep(TICK);
-        let (is_served, is_late) = {
+        let (is_waited_for, is_late) = {
             let mut state = group_commit.state();
-            idle = if state.is_served { 0 } else { idle + 1 };
+            let is_waited_for = state.began.is_some() || !state.waiting.is_empty();
+            idle = if is_waited_for { 0 } else { idle + 1 };
             if idle == IDLE_TICKS {
                 state.is_watched = false;
                 return;
             }
-            (state.is_served, state.began.is_some_and(|began| began.elapsed() > PATIENCE))
+            (is_waited_for, state.began.is_some_and(|began| began.elapsed() > PATIENCE))
         };
-        if is_served && let Ok(Err(error)) = engine.with_db(|db| db.context.global_error()) {
+        if is_waited_for
+            && let Some(db) = engine.handle()
+            && let Err(error) = db.context.global_error()
+        {
             drop(engine.failed(error));
             // It finds the error at once, and wakes all others, who then find it too.
-            drop(engine.with_db(|db| db.flush()));
+            drop(db.flush());
         }
         match failure(engine) {
             None if is_late => answer(group_commit.state().take_all(), &Err(Failure::Late)),

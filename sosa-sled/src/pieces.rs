@@ -53,7 +53,7 @@ fn writing() -> MutexGuard<'static, BTreeSet<u64>> {
 
 /// The pieces of a value that no record names yet. Dropped, they are orphans, if they are still unnamed.
 pub(crate) struct Written {
-    revision: u64,
+    pub(crate) revision: u64,
 }
 
 impl Drop for Written {
@@ -62,30 +62,37 @@ impl Drop for Written {
     }
 }
 
-/// Writes a value's pieces under a revision, for the entry of this key. What fails, or is given up since its caller
-/// has left, is removed.
-pub(crate) fn write(
-    engine: &Engine,
-    pieces: &Tree,
-    revision: u64,
-    entry: &[u8],
-    value: &[u8],
-    caller: &Caller,
-) -> Result<Written> {
-    writing().insert(revision);
-    let written = Written { revision };
-    let insert = |index: u32, piece: &[u8]| {
+/// Writes a value's pieces under a revision of its own, for the entry of this key. What fails, or is given up since its
+/// caller has left, is removed.
+pub(crate) fn write(engine: &Engine, pieces: &Tree, entry: &[u8], value: &[u8], caller: &Caller) -> Result<Written> {
+    let written = begin(engine, pieces, entry)?;
+    let revision = written.revision;
+    let mut indexed = (1..).zip(value.chunks(PIECE));
+    let done = indexed.try_for_each(|(index, piece)| {
         caller.still_waits()?;
         pieces.insert(key(revision, index), piece).map(drop).map_err(|error| engine.failed(error))
-    };
-    let mut indexed = (1..).zip(value.chunks(PIECE));
-    match insert(0, entry).and_then(|()| indexed.try_for_each(|(index, piece)| insert(index, piece))) {
+    });
+    match done {
         Ok(()) => Ok(written),
         Err(error) => {
             // Nobody knows of them.
             drop(remove(engine, pieces, revision));
             // Nothing of it is seen by anybody, now or later.
             Err(error.with_outcome(Outcome::NotApplied))
+        }
+    }
+}
+
+/// Takes a revision that no other value has: a machine that was copied may draw the same one twice.
+fn begin(engine: &Engine, pieces: &Tree, entry: &[u8]) -> Result<Written> {
+    loop {
+        let revision = fastrand::u64(..);
+        writing().insert(revision);
+        let written = Written { revision };
+        let taken = pieces.compare_and_swap(key(revision, 0), None::<&[u8]>, Some(entry));
+        let taken = taken.map_err(|error| engine.failed(error).with_outcome(Outcome::NotApplied))?;
+        if taken.is_ok() {
+            return Ok(written);
         }
     }
 }
@@ -113,32 +120,34 @@ pub(crate) fn remove(engine: &Engine, pieces: &Tree, revision: u64) -> Result<()
     pieces.remove(key(revision, 0)).map(drop).map_err(|error| engine.failed(error))
 }
 
-/// Looks at the pieces of so many revisions from the next one on, and removes those that no record names. `next`
-/// becomes the one to go on with, or `None` at the end.
+/// Looks at the pieces of so many revisions from this one on, and removes those that no record names. Returns the
+/// revision to go on with, or `None` at the end.
+///
+/// Pieces without the one that names their entry stay, since a record may name them: it is written first and removed
+/// last, and so is missing only where the database was damaged.
 pub(crate) fn remove_orphans(
     engine: &Engine,
     pieces: &Tree,
-    next: &mut Option<u64>,
+    mut next: u64,
     looks: usize,
     is_named: impl Fn(&[u8], u64) -> Result<bool>,
-) -> Result<()> {
+) -> Result<Option<u64>> {
     for _ in 0..looks {
-        let first = pieces.range(key(next.unwrap_or(0), 0)..).next().transpose();
-        let Some((found, content)) = first.map_err(|error| error::engine(error, Outcome::NotApplied))? else {
-            *next = None;
-            break;
-        };
+        let first = pieces.range(key(next, 0)..).next().transpose();
+        let first = first.map_err(|error| error::engine(error, Outcome::NotApplied))?;
         // There is nothing else in this tree.
-        let Some((revision, index)) = parse(&found) else { break };
+        let Some((revision, index, entry)) = first.and_then(|(key, piece)| {
+            let (revision, index) = parse(&key)?;
+            Some((revision, index, piece))
+        }) else {
+            return Ok(None);
+        };
         // In this order: a record that is written meanwhile is written before its revision leaves the set.
-        let is_needed = writing().contains(&revision) || (index == 0 && is_named(&content, revision)?);
-        if !is_needed {
+        if index == 0 && !writing().contains(&revision) && !is_named(&entry, revision)? {
             remove(engine, pieces, revision)?;
         }
-        *next = revision.checked_add(1);
-        if next.is_none() {
-            break;
-        }
+        let Some(following) = revision.checked_add(1) else { return Ok(None) };
+        next = following;
     }
-    Ok(())
+    Ok(Some(next))
 }

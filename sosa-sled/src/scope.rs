@@ -62,16 +62,16 @@ impl Scope {
     pub(crate) async fn write_inline<R: Send + 'static>(
         &self,
         key: Vec<u8>,
-        write: impl FnOnce(&Self, &[u8], &Turn) -> Result<R> + Send + 'static,
+        write: impl FnOnce(&Self, &[u8], &Turn<'_>) -> Result<R> + Send + 'static,
     ) -> Result<R> {
         if self.is_quick()
-            && let Some(turn) = Turn::try_take(self.table.root(), &key)
+            && let Some(turn) = self.database.turns.try_take(self.table.root(), &key)
         {
             return self.timed(|| write(self, &key, &turn));
         }
         let scope = self.clone();
         let write = move |caller: &Caller| {
-            let turn = Turn::take(scope.table.root(), &key);
+            let turn = scope.database.turns.take(scope.table.root(), &key);
             caller.still_waits()?;
             scope.timed(|| write(&scope, &key, &turn))
         };

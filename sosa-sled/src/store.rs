@@ -119,7 +119,7 @@ impl SledStore {
     /// before: then only the end of the process frees the database.
     pub async fn close(self) -> Result<()> {
         let database = self.database.shared().clone();
-        thread::run(move |_| database.close()).await
+        thread::apart(move || database.close()).await
     }
 }
 

@@ -27,8 +27,9 @@ const LOOKS: usize = 2;
 /// How many entries a purge looks at before it lets others at its thread.
 const PURGE: usize = 1000;
 
-/// How many expired entries a page passes over before it ends early.
+/// How many expired entries a page passes over before it ends early, and after how many bytes it does.
 const PASSED_OVER: usize = 1000;
+const PAGE_BYTES: usize = 8 << 20;
 
 pub(crate) struct Table {
     root: String,
@@ -42,8 +43,9 @@ pub(crate) struct Table {
     deadlines: AtomicBool,
     /// A whole round of sweeps has met none.
     is_lasting: AtomicBool,
-    /// With which revision the sweep of the pieces goes on.
-    pieces_swept: Mutex<Option<u64>>,
+    /// With which revision the sweep of the pieces goes on. It begins anywhere, or a program that restarts often would
+    /// look at the first ones alone.
+    pieces_swept: Mutex<u64>,
 }
 
 struct Trees {
@@ -113,7 +115,7 @@ impl Table {
             swept: Mutex::default(),
             deadlines: AtomicBool::new(true),
             is_lasting: AtomicBool::new(false),
-            pieces_swept: Mutex::default(),
+            pieces_swept: Mutex::new(fastrand::u64(..)),
         }
     }
 
@@ -147,7 +149,7 @@ impl Table {
 
     fn open(&self, database: &Database) -> Result<()> {
         // First, so that nothing is written that could not be brought to the disk.
-        database.engine.with_db(|db| database.group_commit.open(|| group_commit::stable(db)))??;
+        database.engine.with_db(|db| database.group_commit.open(&database.engine, || group_commit::stable(db)))??;
         let mut trees = self.trees.write().unwrap_or_else(PoisonError::into_inner);
         // Within the lock, so that nothing opens a tree behind `close`.
         let opened = database.engine.with_db(|db| {
@@ -196,7 +198,7 @@ impl Table {
         clock: &Clock,
         key: &[u8],
         options: LoadOptions,
-        _turn: &Turn,
+        _turn: &Turn<'_>,
     ) -> Result<Done<Option<Found>>> {
         self.with_trees(database, |trees| {
             loop {
@@ -237,7 +239,7 @@ impl Table {
         key: &[u8],
         value: &[u8],
         options: SaveOptions,
-        turn: &Turn,
+        turn: &Turn<'_>,
     ) -> Result<Done<Saved>> {
         self.with_trees(database, |trees| {
             self.write(database, trees, clock, key, (fastrand::u64(..), Value::Whole(value)), options, turn)
@@ -254,19 +256,24 @@ impl Table {
         options: SaveOptions,
         caller: &Caller,
     ) -> Result<Done<Saved>> {
-        let (engine, revision) = (&database.engine, fastrand::u64(..));
         let written = self.with_trees(database, |trees| {
-            pieces::write(engine, self.pieces(database, trees)?, revision, key, value, caller)
+            pieces::write(&database.engine, self.pieces(database, trees)?, key, value, caller)
         })?;
+        let revision = written.revision;
         // Never while the trees are held: who has the turn asks for them.
-        let turn = Turn::take(&self.root, key);
+        let turn = database.turns.take(&self.root, key);
         let saved = caller.still_waits().and_then(|()| {
             let record = (revision, Value::InPieces(value.len() as u64));
             self.with_trees(database, |trees| self.write(database, trees, clock, key, record, options, &turn))
         });
         drop(turn);
-        if !saved.as_ref().is_ok_and(|saved| saved.result.is_stored) {
-            // No record names them. What fails here is left to the sweep.
+        let is_named = match &saved {
+            Ok(saved) => saved.result.is_stored,
+            // Nobody knows whether a record names them: the sweep finds out.
+            Err(error) => error.outcome() == Outcome::Unknown,
+        };
+        if !is_named {
+            // What fails here is left to the sweep.
             drop(self.remove_pieces(database, revision));
         }
         drop(written);
@@ -283,7 +290,7 @@ impl Table {
         key: &[u8],
         (revision, value): (u64, Value<'_>),
         options: SaveOptions,
-        _turn: &Turn,
+        _turn: &Turn<'_>,
     ) -> Result<Done<Saved>> {
         let (engine, records) = (&database.engine, &trees.records);
         let record = |deadline: Deadline| Record { deadline, revision, value }.to_bytes();
@@ -321,7 +328,7 @@ impl Table {
         clock: &Clock,
         key: &[u8],
         options: DestroyOptions,
-        _turn: &Turn,
+        _turn: &Turn<'_>,
     ) -> Result<Done<bool>> {
         self.with_trees(database, |trees| {
             loop {
@@ -357,9 +364,9 @@ impl Table {
             let mut entries: Box<dyn Iterator<Item = _>> =
                 if options.reverse { Box::new(range.rev()) } else { Box::new(range) };
             let now = clock.now_millis();
-            let mut passed_over = 0;
+            let (mut passed_over, mut bytes) = (0, 0);
             let mut last = None;
-            while stretch.found.len() < options.limit && passed_over < PASSED_OVER {
+            while stretch.found.len() < options.limit && passed_over < PASSED_OVER && bytes < PAGE_BYTES {
                 let Some(entry) = entries.next() else { return Ok(stretch) };
                 let (key, record) = entry.map_err(|error| error::engine(error, Outcome::NotApplied))?;
                 last = Some(key.clone());
@@ -373,6 +380,7 @@ impl Table {
                 } else if options.ids_only {
                     stretch.found.push((key, Stored { record, pieces: None }));
                 } else if let Some(stored) = self.whole(database, trees, clock, &key, record)? {
+                    bytes += stored.record.len() + stored.pieces.as_ref().map_or(0, Vec::len);
                     stretch.found.push((key, stored));
                 }
             }
@@ -436,7 +444,8 @@ impl Table {
 
     /// Removes what has expired from the next stretch of the tree.
     pub(crate) fn sweep(&self, database: &Database, clock: &Clock, looks: usize) -> Result<()> {
-        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        // A sweep that is under way does what this would.
+        let Ok(mut swept) = self.swept.try_lock() else { return Ok(()) };
         let Swept { after, whole } = &mut *swept;
         let after = after.get_or_insert_default();
         if after.is_empty() {
@@ -452,17 +461,22 @@ impl Table {
         Ok(())
     }
 
-    /// Removes pieces that no record names, of which a process that died may have left some: looks at those of so
-    /// many revisions, and returns whether there are more to look at.
-    pub(crate) fn sweep_pieces(&self, database: &Database, looks: usize) -> Result<bool> {
-        let mut next = self.pieces_swept.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Removes pieces that no record names, of which a process that died may have left some, or a call that was
+    /// dropped: looks at those of so many revisions.
+    pub(crate) fn sweep_pieces(&self, database: &Database, looks: usize) -> Result<()> {
+        // A sweep that is under way does what this would.
+        let Ok(mut swept) = self.pieces_swept.try_lock() else { return Ok(()) };
+        *swept = self.remove_orphans(database, *swept, looks)?.unwrap_or(0);
+        Ok(())
+    }
+
+    fn remove_orphans(&self, database: &Database, next: u64, looks: usize) -> Result<Option<u64>> {
         self.with_trees(database, |trees| {
-            let Some(pieces) = trees.pieces.get() else { return Ok(false) };
-            pieces::remove_orphans(&database.engine, pieces, &mut next, looks, |entry, revision| {
+            let Some(pieces) = trees.pieces.get() else { return Ok(None) };
+            pieces::remove_orphans(&database.engine, pieces, next, looks, |entry, revision| {
                 let record = trees.records.get(entry).map_err(|error| error::engine(error, Outcome::NotApplied))?;
                 Ok(record.is_some_and(|record| record::revision_of_pieces(&record) == Some(revision)))
-            })?;
-            Ok(next.is_some())
+            })
         })
     }
 
@@ -470,9 +484,9 @@ impl Table {
     /// last one that was looked at, or empty at the end of the tree.
     pub(crate) fn purge(&self, database: &Database, clock: &Clock, after: &mut Vec<u8>) -> Result<u64> {
         let removed = self.remove_expired(database, clock, after, PURGE)?;
-        if after.is_empty() {
-            *self.pieces_swept.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            while self.sweep_pieces(database, PURGE)? {}
+        let mut next = after.is_empty().then_some(0);
+        while let Some(revision) = next {
+            next = self.remove_orphans(database, revision, PURGE)?;
         }
         Ok(removed)
     }

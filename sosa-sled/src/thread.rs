@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sosa::Result;
+use tokio::sync::oneshot;
 
 use crate::error;
 
@@ -19,6 +20,16 @@ pub(crate) async fn run<R: Send + 'static>(work: impl FnOnce(&Caller) -> Result<
     let caller = Caller::default();
     let _waits = Waits(caller.clone());
     blocking::unblock(move || work(&caller)).await
+}
+
+/// Does something on a thread of its own, which needs none of the pool to be free.
+pub(crate) async fn apart<R: Send + 'static>(work: impl FnOnce() -> Result<R> + Send + 'static) -> Result<R> {
+    let (send, done) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("sosa-sled-wait".to_owned());
+    match thread.spawn(move || drop(send.send(work()))) {
+        Ok(_) => done.await.unwrap_or_else(|_| Err(error::abandoned())),
+        Err(_) => Err(error::abandoned()),
+    }
 }
 
 /// Who asked for something that is done on another thread.

@@ -63,6 +63,23 @@ async fn after_it_was_closed() {
     }
 }
 
+/// Each of them returns when it is free, and not when another began to close it.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_all_of_several_closed_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let impatient = OpenOptions::new().lock_timeout(Duration::ZERO);
+    for time in 0..TIMES {
+        let store = impatient.open(directory.path(), "").expect("opened").with_durability(Durability::Eventual);
+        store.collection("counts").save("count", &time).await.expect("saved");
+        let others = [(); 3].map(|()| tokio::spawn(store.clone().close()));
+        store.close().await.expect("closed");
+        drop(impatient.open(directory.path(), "").expect("it is free"));
+        for other in others {
+            other.await.expect("no task fails").expect("closed");
+        }
+    }
+}
+
 #[tokio::test]
 async fn while_another_holds_it_no_longer_than_the_timeout() {
     let directory = tempfile::tempdir().expect("a directory");
