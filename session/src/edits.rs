@@ -110,6 +110,11 @@ impl Edits {
         unchanged && self.changes.values().zip(met).all(|(change, met)| met || change.value().is_none())
     }
 
+    /// Returns whether nothing of the record remains with these edits but what they make.
+    pub(crate) fn cover(&self, base: &SessionData) -> bool {
+        self.cleared || base.members().all(|(key, _)| self.find(key).is_some())
+    }
+
     /// Returns the record with these edits and this own member.
     pub(crate) fn apply(&self, base: &SessionData, own: NewOwn<'_>) -> Result<SessionData> {
         // Most requests that change something give another value to a key or two.

@@ -56,7 +56,7 @@ impl Error {
         Self(Box::new(Inner { kind, message: message.into(), source: None, cookie: None }))
     }
 
-    /// Makes the error of a record that is no session: it is left as it is.
+    /// Makes the error of a record that is no session.
     pub(crate) fn no_session(why: &str) -> Self {
         sosa::Error::new(sosa::ErrorKind::Decode, format!("the record is no session: {why}")).into()
     }

@@ -302,8 +302,9 @@ impl Session {
     ///
     /// The absolute lifetime goes on. Requests that are under way with the old id find the session
     /// ended, also some that come within 30 seconds: their edits are dropped, and they do not
-    /// replace the new cookie. Of two renewals at once with edits of their own the second begins a session with
-    /// these alone, as a login that is sent twice does; without any it is [`ErrorKind::Ended`].
+    /// replace the new cookie. Of two renewals at once the second begins a session of its own if its edits replace
+    /// all that it had read, as a login that is sent twice does. One that would keep any of that is
+    /// [`ErrorKind::Ended`]: half a session is none.
     ///
     /// **If the answer is lost**, the client comes with the old cookie alone, and for 30 seconds its edits are dropped:
     /// a form whose token they hold is refused. A page that begins a login should therefore call `regenerate` before
@@ -666,6 +667,11 @@ impl State {
             !self.is_stored() || RecordCookie::of(self.base()).is_ok_and(|cookie| cookie.max_age == new)
         });
         if same && lives_on { Data::Same } else { Data::Changed }
+    }
+
+    /// Returns whether what this request asked for needs nothing of the session that it is asked of.
+    pub(crate) fn stands_alone(&self) -> bool {
+        self.edits.cover(self.base())
     }
 
     pub(crate) fn id_change(&self) -> IdChange {

@@ -37,7 +37,7 @@ const UNREADABLE_FOR: Duration = Duration::from_secs(30);
 const MAX_IDS: usize = 8;
 
 /// How many renewals an end follows: more than a client makes in half a minute.
-const MAX_RENEWALS: usize = 8;
+const MAX_RENEWALS: usize = 64;
 
 /// Opens a session for each request and closes it with each response. A clone shares everything.
 ///
@@ -229,7 +229,6 @@ impl Sessions {
     /// before an unknown id: neither is left behind for a new session without a word.
     async fn look_up(&self, state: &mut State) -> Result<()> {
         let (mut best, mut error) = ((Origin::Unknown, 0), None);
-        state.record = None;
         let mut index = 0;
         // Hashed only here: every access comes by.
         while let Some(place) = state.came_with(index).map(|id| state.place_of(id)) {
@@ -246,6 +245,7 @@ impl Sessions {
                 Ok(Found::Renewed) if best.0 == Origin::Unknown => best = (Origin::Ended, index),
                 Ok(Found::Renewed | Found::Nothing) => {}
                 Err(unreadable) if is_unreadable(&unreadable) => {
+                    warn!(session = %place, error = %unreadable, "a session cannot be read");
                     if error.is_none() {
                         (best, error) = ((Origin::Unreadable, index), Some(unreadable));
                     }
@@ -254,6 +254,8 @@ impl Sessions {
             }
             index += 1;
         }
+        // Not before: if a look fails, what was known still holds.
+        state.record = None;
         state.settle_on(best.1, best.0);
         error.map_or(Ok(()), Err)
     }
@@ -367,8 +369,13 @@ impl Sessions {
             Store::Create => self.create(state).await?,
             Store::Update => self.update(state).await?,
             Store::Renew => {
+                let stands_alone = state.stands_alone();
                 if !self.renew(state).await? {
-                    // Another request was quicker. A login that is sent twice is a new one, as it is when it comes late.
+                    // Another request was quicker. A login that is sent twice is a new one, as it is when it comes late;
+                    // but never a session without what this one was to keep, such as what limits it.
+                    if !stands_alone {
+                        return Err(ended(state));
+                    }
                     state.rebase()?;
                     if state.data() == Data::Same {
                         return Err(ended(state));
@@ -551,13 +558,16 @@ impl Sessions {
     ///
     /// [`ErrorKind::Ended`] if another request has ended the session.
     async fn renew(&self, state: &mut State) -> Result<bool> {
-        let again = state.renewing.take();
+        let again = state.renewing.clone();
         let mut renewal = Renewal { may_be_ours: again.is_some(), may_have_ended: false };
         let id = again.map_or_else(SessionId::random, Ok)?;
+        // Before the first call: whoever waits for it may leave, and ask again.
+        state.renewing = Some(id.clone());
         let (old, new) = (state.place(), state.place_of(&id));
         match self.try_renew(state, &new, &mut renewal).await {
             Ok(Some((data, revision))) => {
                 debug!(?old, %new, "a session was renewed");
+                state.renewing = None;
                 state.now_stored(id, data, revision);
                 Ok(true)
             }
@@ -565,9 +575,8 @@ impl Sessions {
                 // The client will never hear of the new record, unless this is asked for again. It stays, until it
                 // expires, only where it may be all that is left of the session; with Express nothing tells whose
                 // end it was, and what another ended must not come back.
-                if renewal.may_have_ended || (renewal.may_be_ours && !self.discard(&new).await) {
-                    state.renewing = Some(id);
-                }
+                let remains = renewal.may_have_ended || (renewal.may_be_ours && !self.discard(&new).await);
+                state.renewing = Some(id).filter(|_| remains);
                 match other {
                     Err(error) => Err(error),
                     Ok(_) if state.origin == Origin::Ended => Ok(false),
@@ -587,7 +596,7 @@ impl Sessions {
         let collection = &self.options().collection;
         let mut turn = None;
         if renewal.may_be_ours
-            && let Some(old) = state.place()
+            && let Some((old, revision)) = state.stored()
         {
             // It was asked for before, and nobody knows what came of it.
             renewal.may_have_ended = true;
@@ -595,7 +604,8 @@ impl Sessions {
             if is_renewed_as(entry.as_ref(), new) {
                 return self.adopt(state, new).await;
             }
-            renewal.may_have_ended = false;
+            // The end that was sent may still be to come, as long as it finds what it goes by.
+            renewal.may_have_ended = entry.is_some_and(|entry| entry.revision == revision);
         }
         while let Some((old, revision)) = state.stored() {
             let data = self.record(state, false)?;
@@ -608,12 +618,12 @@ impl Sessions {
                     return Err(error.into());
                 }
             };
-            *renewal = Renewal { may_be_ours: true, may_have_ended: true };
+            let before = std::mem::replace(renewal, Renewal { may_be_ours: true, may_have_ended: true });
             let error = match self.end_as(&old, revision, Some(new)).await {
                 Ok(()) => return Ok(Some((data, saved))),
                 Err(error) if error.is_conflict() || error.outcome() == Outcome::Unknown => error,
                 Err(error) => {
-                    renewal.may_have_ended = false;
+                    renewal.may_have_ended = before.may_have_ended;
                     return Err(error.into());
                 }
             };
@@ -699,16 +709,23 @@ impl Sessions {
         follow: bool,
     ) -> Result<()> {
         let collection = &self.options().collection;
-        let (mut turn, mut renewals) = (None, 0);
+        let (mut turn, mut passed) = (None, Vec::new());
         loop {
             let revision = match read.take() {
                 Some(revision) => revision,
                 None => match collection.load_with(place.key(), LoadOptions::new()).await {
                     Ok(None) => return Ok(()),
                     Ok(Some(entry)) if entry.value.has_ended() => {
-                        match entry.value.renewed_as().filter(|_| follow && renewals < MAX_RENEWALS) {
-                            Some(next) => (place, renewals) = (Place::Hashed(next), renewals + 1),
-                            None => return Ok(()),
+                        match entry.value.renewed_as().filter(|_| follow) {
+                            Some(_) if passed.len() == MAX_RENEWALS => {
+                                return Err(Error::no_session("it was renewed too often to be found"));
+                            }
+                            // Markers that lead round lead to no session.
+                            Some(next) if !passed.contains(&next) => {
+                                passed.push(next);
+                                place = Place::Hashed(next);
+                            }
+                            _ => return Ok(()),
                         }
                         continue;
                     }

@@ -4,6 +4,7 @@ mod store;
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use sosa_session::sosa::{Clock, Collection, Outcome};
 use sosa_session::{ErrorKind, RequestHead, Session, SessionData, SessionOptions, Sessions};
 use store::{DAY, Jar, Site, Store, site};
@@ -155,33 +156,109 @@ async fn two_logins_at_once_both_stand() {
     }
 }
 
-/// What the second one computed goes by what it makes, and not by what it had read.
+/// A login on a session that holds more, and replaces only the user, would leave behind what limits that user.
 #[tokio::test]
-async fn a_login_that_comes_second_keeps_nothing_of_the_session_that_was_renewed() {
+async fn what_comes_second_begins_no_session_without_what_it_was_to_keep() {
     let site = site();
-    let jar = site.log_in().await;
-    let count = |visits: Option<u32>| visits.unwrap_or(0) + 1;
-    let visit = site.open(&jar);
-    visit.update("visits", count).await.unwrap();
-    site.close(&visit, &mut jar.clone()).await;
-    let (first, second) = (site.open(&jar), site.open(&jar));
-    for login in [&first, &second] {
-        login.renew().await.unwrap();
-        assert_eq!(login.update("visits", count).await.unwrap(), 2);
+    let mut jar = site.log_in().await;
+    let limit = site.open(&jar);
+    limit.insert("read only", true).await.unwrap();
+    site.close(&limit, &mut jar).await;
+    // The other asks for a new id alone.
+    for user in [Some("bob"), None] {
+        let (first, second) = (site.open(&jar), site.open(&jar));
+        for login in [&first, &second] {
+            login.renew().await.unwrap();
+        }
+        if let Some(user) = user {
+            second.insert("user", user).await.unwrap();
+        }
+        site.close(&first, &mut jar).await.unwrap();
+        assert_eq!(second.save().await.unwrap_err().kind(), ErrorKind::Ended);
+        assert_eq!(site.store.live().await.len(), 1, "the first alone stands");
+        assert_eq!(site.open(&jar).get("read only").await.unwrap(), Some(true));
     }
-    let (mut one, mut other) = (jar.clone(), jar.clone());
-    site.close(&first, &mut one).await.unwrap();
-    site.close(&second, &mut other).await.unwrap();
-    assert_eq!(site.open(&one).get("visits").await.unwrap(), Some(2));
-    assert_eq!(site.open(&other).data().await.unwrap().json("visits"), Some("1"));
-    assert_eq!(site.user(&other).await, None, "it is not the same session");
+}
 
-    // One that asks for a new id alone has nothing to begin with.
-    let (first, second) = (site.open(&one), site.open(&one));
-    first.renew().await.unwrap();
-    second.renew().await.unwrap();
-    site.close(&first, &mut one.clone()).await.unwrap();
-    assert_eq!(second.save().await.unwrap_err().kind(), ErrorKind::Ended);
+/// One that replaces all that it had read begins by itself: what it computed goes by what it makes.
+#[tokio::test]
+async fn what_comes_second_and_replaces_all_is_a_session_of_its_own() {
+    let count = |visits: Option<u32>| visits.unwrap_or(0) + 1;
+    for clears in [false, true] {
+        let site = site();
+        let jar = site.log_in().await;
+        let visit = site.open(&jar);
+        visit.update("visits", count).await.unwrap();
+        site.close(&visit, &mut jar.clone()).await;
+        let (first, second) = (site.open(&jar), site.open(&jar));
+        for (login, user) in [(&first, "bob"), (&second, "carol")] {
+            login.renew().await.unwrap();
+            if clears {
+                login.clear().await.unwrap();
+            }
+            assert_eq!(login.update("visits", count).await.unwrap(), if clears { 1 } else { 2 });
+            login.insert("user", user).await.unwrap();
+        }
+        for (login, visits, user) in [(&first, if clears { 1 } else { 2 }, "bob"), (&second, 1, "carol")] {
+            let mut browser = jar.clone();
+            site.close(login, &mut browser).await.expect("it is told of");
+            assert_eq!(site.open(&browser).get("visits").await.unwrap(), Some(visits));
+            assert_eq!(site.user(&browser).await.as_deref(), Some(user));
+        }
+    }
+}
+
+/// Whoever waits for a renewal may leave, at any of its calls, and ask again.
+#[tokio::test]
+async fn a_renewal_that_was_dropped_may_be_asked_for_again() {
+    for answered in 0..2 {
+        let site = site();
+        let jar = site.log_in().await;
+        let session = site.open(&jar);
+        session.renew().await.unwrap();
+        session.insert("role", "admin").await.unwrap();
+        site.store.hang_from(answered + 1);
+        assert!(session.save().now_or_never().is_none(), "it waits for call {}", answered + 1);
+        site.store.mend();
+        session.save().await.unwrap();
+        let mut browser = jar.clone();
+        site.close(&session, &mut browser).await.expect("the new id is told of");
+        let data = site.open(&browser).data().await.unwrap();
+        assert_eq!(data.keys().collect::<Vec<_>>(), ["user", "role"], "{answered} calls were answered");
+        assert_eq!(site.store.live().await.len(), 1, "{answered} calls were answered");
+    }
+}
+
+/// A second look that fails takes nothing from what the first one knew.
+#[tokio::test]
+async fn a_new_session_is_told_of_though_a_reload_fails() {
+    let site = site();
+    let session = site.open(&None);
+    session.insert("user", "ada").await.unwrap();
+    session.save().await.unwrap();
+    site.store.fail_from(1, false);
+    session.reload().await.unwrap_err();
+    let mut browser = None;
+    site.close(&session, &mut browser).await.expect("it is told of");
+    site.store.mend();
+    assert_eq!(site.user(&browser).await.as_deref(), Some("ada"));
+}
+
+#[tokio::test]
+async fn a_logout_follows_many_renewals() {
+    let site = site();
+    let old = site.log_in().await;
+    let mut jar = old.clone();
+    for _ in 0..60 {
+        let session = site.open(&jar);
+        session.renew().await.unwrap();
+        site.close(&session, &mut jar).await.unwrap();
+    }
+    let logout = site.open(&old);
+    logout.destroy().await.unwrap();
+    site.close(&logout, &mut old.clone()).await.unwrap();
+    assert_eq!(site.user(&jar).await, None);
+    assert!(site.store.live().await.is_empty());
 }
 
 #[tokio::test]

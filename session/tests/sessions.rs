@@ -2,9 +2,9 @@
 
 mod store;
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use sosa_session::sosa::{self, Clock, Collection, CollectionExt, Outcome};
 use sosa_session::{
     CookieOptions, ErrorKind, Field, Lifetime, RequestHead, Scheme, Secure, SessionData, SessionOptions, Sessions,
@@ -543,15 +543,14 @@ async fn a_save_whose_outcome_is_unknown_is_not_sent_again() {
 
 #[tokio::test]
 async fn a_save_that_is_dropped_on_its_way_is_not_sent_again() {
-    use futures_util::FutureExt;
     let site = site();
     let mut jar = site.log_in().await;
     let session = site.open(&jar);
     session.update("n", |n: Option<u32>| n.unwrap_or(0) + 1).await.unwrap();
     // Applied at its first poll, and dropped before it can tell.
-    site.store.hang.store(true, Ordering::SeqCst);
+    site.store.hang_from(1);
     assert!(session.save().now_or_never().is_none());
-    site.store.hang.store(false, Ordering::SeqCst);
+    site.store.mend();
     assert!(site.close(&session, &mut jar).await.is_none());
     assert_eq!(site.open(&jar).get("n").await.unwrap(), Some(1));
 }

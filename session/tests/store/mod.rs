@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ pub(crate) struct Store {
     calls: Arc<AtomicUsize>,
     /// The call that fails, counted from 1, and whether it is applied all the same.
     fails: Arc<(AtomicUsize, AtomicUsize)>,
-    /// Applies each call, and never answers.
-    pub(crate) hang: Arc<AtomicBool>,
+    /// The call from which on none is answered.
+    hangs: Arc<AtomicUsize>,
     /// The call behind which all fail.
     down: Arc<AtomicUsize>,
     /// The ids of records that cannot be decoded.
@@ -39,7 +39,7 @@ impl Store {
             inner,
             calls: Arc::default(),
             fails: Arc::default(),
-            hang: Arc::default(),
+            hangs: Arc::new(AtomicUsize::new(usize::MAX)),
             down: Arc::new(AtomicUsize::new(usize::MAX)),
             unreadable: Arc::default(),
         }
@@ -69,7 +69,14 @@ impl Store {
         self.down.store(call, Ordering::SeqCst);
     }
 
+    /// Applies this call, counted from 1, and all that follow, and answers none, until it is mended.
+    pub(crate) fn hang_from(&self, call: usize) {
+        self.calls();
+        self.hangs.store(call, Ordering::SeqCst);
+    }
+
     pub(crate) fn mend(&self) {
+        self.hangs.store(usize::MAX, Ordering::SeqCst);
         self.down.store(usize::MAX, Ordering::SeqCst);
         self.fails.0.store(0, Ordering::SeqCst);
     }
@@ -85,7 +92,7 @@ impl Store {
 
     async fn call<T>(&self, call: impl Future<Output = sosa::Result<T>>) -> sosa::Result<T> {
         let count = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
-        if self.hang.load(Ordering::SeqCst) {
+        if count >= self.hangs.load(Ordering::SeqCst) {
             call.await?;
             std::future::pending::<()>().await;
             unreachable!("nobody waits that long");
