@@ -304,7 +304,7 @@ impl Session {
     /// ended, also some that come within 30 seconds: their edits are dropped, and they do not
     /// replace the new cookie. Of two renewals at once the second begins a session of its own if its edits replace
     /// all that it had read, as a login that is sent twice does. One that would keep any of that is
-    /// [`ErrorKind::Ended`]: half a session is none.
+    /// [`ErrorKind::Ended`]: half a session is none. With Express, which leaves no marker, the second always is.
     ///
     /// **If the answer is lost**, the client comes with the old cookie alone, and for 30 seconds its edits are dropped:
     /// a form whose token they hold is refused. A page that begins a login should therefore call `regenerate` before

@@ -359,6 +359,12 @@ impl Sessions {
                 planned => break planned,
             }
         };
+        if matches!(store, Store::Regenerate | Store::Replace | Store::Destroy)
+            && let Some(id) = state.renewing.take()
+        {
+            // Of a renewal before that was not brought to its end; nobody will ask for it again.
+            self.discard(&state.place_of(&id)).await;
+        }
         match store {
             Store::Nothing | Store::Load => {}
             Store::Touch => {
@@ -369,13 +375,8 @@ impl Sessions {
             Store::Create => self.create(state).await?,
             Store::Update => self.update(state).await?,
             Store::Renew => {
-                let stands_alone = state.stands_alone();
                 if !self.renew(state).await? {
-                    // Another request was quicker. A login that is sent twice is a new one, as it is when it comes late;
-                    // but never a session without what this one was to keep, such as what limits it.
-                    if !stands_alone {
-                        return Err(ended(state));
-                    }
+                    // Another request was quicker. A login that is sent twice is a new one, as it is when it comes late.
                     state.rebase()?;
                     if state.data() == Data::Same {
                         return Err(ended(state));
@@ -552,14 +553,14 @@ impl Sessions {
     }
 
     /// Moves the session to a new id: first the new record, then the end of the old one. Returns whether that was
-    /// done; not if another request did it first.
+    /// done; not if another request did it first, and this one needs nothing of the session.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Ended`] if another request has ended the session.
     async fn renew(&self, state: &mut State) -> Result<bool> {
         let again = state.renewing.clone();
-        let mut renewal = Renewal { may_be_ours: again.is_some(), may_have_ended: false };
+        let mut renewal = Renewal { may_be_ours: again.is_some(), may_have_ended: false, stands_alone: true };
         let id = again.map_or_else(SessionId::random, Ok)?;
         // Before the first call: whoever waits for it may leave, and ask again.
         state.renewing = Some(id.clone());
@@ -579,7 +580,8 @@ impl Sessions {
                 state.renewing = Some(id).filter(|_| remains);
                 match other {
                     Err(error) => Err(error),
-                    Ok(_) if state.origin == Origin::Ended => Ok(false),
+                    // Never a session without what this one was to keep, such as what limits it.
+                    Ok(_) if state.origin == Origin::Ended && renewal.stands_alone => Ok(false),
                     Ok(_) => Err(ended(state)),
                 }
             }
@@ -608,6 +610,7 @@ impl Sessions {
             renewal.may_have_ended = entry.is_some_and(|entry| entry.revision == revision);
         }
         while let Some((old, revision)) = state.stored() {
+            renewal.stands_alone &= state.stands_alone();
             let data = self.record(state, false)?;
             let condition = if renewal.may_be_ours { Condition::Always } else { Condition::Absent };
             let saved = match self.save(new, &data, condition).await {
@@ -618,12 +621,13 @@ impl Sessions {
                     return Err(error.into());
                 }
             };
-            let before = std::mem::replace(renewal, Renewal { may_be_ours: true, may_have_ended: true });
+            let before = renewal.may_have_ended;
+            (renewal.may_be_ours, renewal.may_have_ended) = (true, true);
             let error = match self.end_as(&old, revision, Some(new)).await {
                 Ok(()) => return Ok(Some((data, saved))),
                 Err(error) if error.is_conflict() || error.outcome() == Outcome::Unknown => error,
                 Err(error) => {
-                    renewal.may_have_ended = before.may_have_ended;
+                    renewal.may_have_ended = before;
                     return Err(error.into());
                 }
             };
@@ -828,6 +832,8 @@ struct Renewal {
     may_be_ours: bool,
     /// The old record may have been ended by it.
     may_have_ended: bool,
+    /// The edits replace all that any state of the session held that was read.
+    stands_alone: bool,
 }
 
 fn is_renewed_as(entry: Option<&Entry<SessionData>>, new: &Place) -> bool {

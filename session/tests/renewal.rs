@@ -180,6 +180,52 @@ async fn what_comes_second_begins_no_session_without_what_it_was_to_keep() {
     }
 }
 
+/// What it reads on the way counts as well: here another limits the session, and a third renews it, before the second
+/// is done.
+#[tokio::test]
+async fn what_it_met_on_the_way_is_kept_too() {
+    let site = site();
+    let jar = site.log_in().await;
+    let (limit, second) = (site.open(&jar), site.open(&jar));
+    second.renew().await.unwrap();
+    second.insert("user", "bob").await.unwrap();
+    limit.insert("read only", true).await.unwrap();
+    site.close(&limit, &mut jar.clone()).await;
+    // The new record, the end, which finds the old one changed, twice a look, the new record, and then the end again.
+    let (other, same) = (site.clone(), jar.clone());
+    site.store.before(6, async move {
+        let third = other.open(&same);
+        third.renew().await.unwrap();
+        other.close(&third, &mut same.clone()).await.expect("renewed");
+    });
+    assert_eq!(second.save().await.unwrap_err().kind(), ErrorKind::Ended);
+    assert_eq!(site.store.live().await.len(), 1, "the third alone stands");
+}
+
+#[tokio::test]
+async fn what_follows_a_renewal_that_was_dropped_leaves_nothing_of_it() {
+    for ends in ["destroy", "regenerate", "log in"] {
+        let site = site();
+        let jar = site.log_in().await;
+        let session = site.open(&jar);
+        session.renew().await.unwrap();
+        // The new record is there, and the old one is not yet ended.
+        site.store.hang_from(1);
+        assert!(session.save().now_or_never().is_none());
+        site.store.mend();
+        assert_eq!(site.store.live().await.len(), 2);
+        match ends {
+            "destroy" => session.destroy().await.unwrap(),
+            _ => session.regenerate().await.unwrap(),
+        }
+        if ends == "log in" {
+            session.insert("user", "bob").await.unwrap();
+        }
+        site.close(&session, &mut jar.clone()).await.expect("it is told of");
+        assert_eq!(site.store.live().await.len(), usize::from(ends == "log in"), "{ends}");
+    }
+}
+
 /// One that replaces all that it had read begins by itself: what it computed goes by what it makes.
 #[tokio::test]
 async fn what_comes_second_and_replaces_all_is_a_session_of_its_own() {

@@ -4,10 +4,13 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use sosa_session::sosa::{
     self, Clock, Collection, DestroyOptions, Entry, ListOptions, LoadOptions, Outcome, Page, Revision, SaveOptions,
     async_trait,
@@ -18,7 +21,7 @@ use sosa_session::{RequestHead, Session, SessionData, SessionOptions, Sessions};
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 
 /// A collection in memory that counts its calls, and fails those that it is told to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) inner: sosa_memory::MemoryCollection<SessionData>,
     calls: Arc<AtomicUsize>,
@@ -26,11 +29,16 @@ pub(crate) struct Store {
     fails: Arc<(AtomicUsize, AtomicUsize)>,
     /// The call from which on none is answered.
     hangs: Arc<AtomicUsize>,
+    /// What happens before a call, counted from 1.
+    before: Arc<Mutex<Option<Event>>>,
     /// The call behind which all fail.
     down: Arc<AtomicUsize>,
     /// The ids of records that cannot be decoded.
     unreadable: Arc<Mutex<BTreeSet<String>>>,
 }
+
+/// What happens, and before which call.
+type Event = (usize, BoxFuture<'static, ()>);
 
 impl Store {
     pub(crate) fn new(clock: &Clock) -> Self {
@@ -39,6 +47,7 @@ impl Store {
             inner,
             calls: Arc::default(),
             fails: Arc::default(),
+            before: Arc::default(),
             hangs: Arc::new(AtomicUsize::new(usize::MAX)),
             down: Arc::new(AtomicUsize::new(usize::MAX)),
             unreadable: Arc::default(),
@@ -69,6 +78,12 @@ impl Store {
         self.down.store(call, Ordering::SeqCst);
     }
 
+    /// Lets something else happen before this call, counted from 1.
+    pub(crate) fn before(&self, call: usize, happens: impl Future<Output = ()> + Send + 'static) {
+        self.calls();
+        *self.before.lock().unwrap() = Some((call, happens.boxed()));
+    }
+
     /// Applies this call, counted from 1, and all that follow, and answers none, until it is mended.
     pub(crate) fn hang_from(&self, call: usize) {
         self.calls();
@@ -92,6 +107,10 @@ impl Store {
 
     async fn call<T>(&self, call: impl Future<Output = sosa::Result<T>>) -> sosa::Result<T> {
         let count = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        let happens = self.before.lock().unwrap().take_if(|(call, _)| *call == count);
+        if let Some((_, happens)) = happens {
+            happens.await;
+        }
         if count >= self.hangs.load(Ordering::SeqCst) {
             call.await?;
             std::future::pending::<()>().await;
@@ -110,6 +129,12 @@ impl Store {
         }
         call.await?;
         Err(error.with_outcome(Outcome::Unknown))
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
     }
 }
 
@@ -140,6 +165,7 @@ impl Collection<SessionData> for Store {
     }
 }
 
+#[derive(Clone)]
 pub(crate) struct Site {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
