@@ -159,6 +159,7 @@ impl<T: Model, C: Codec<T>> SledCollection<T, C> {
         let done = if in_pieces {
             let scope = self.scope.clone();
             let save = move |caller: &Caller| {
+                scope.catch_up();
                 let save = |table: &Table, database: &Database| {
                     table.save_in_pieces(database, &scope.clock, &key, &encoded, options, caller)
                 };

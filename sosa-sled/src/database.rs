@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::{File, TryLockError};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use sled::Db;
 use sosa::{Outcome, Result};
 
+use crate::backlog::Backlog;
 use crate::engine::{Engine, Health};
 use crate::error;
 use crate::group_commit::{self, GroupCommit};
@@ -24,6 +26,9 @@ const LOCK_POLL: Duration = Duration::from_millis(2);
 /// How long a working engine has to write what is left, and to end its threads, as it is closed.
 const CLOSED_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long the lock may still be held once the engine was let go of; then it is another who waited for it.
+const FREE_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long one has that has failed, and that may never end.
 const GIVEN_UP_WITHIN: Duration = Duration::from_secs(2);
 
@@ -35,6 +40,7 @@ pub(crate) struct Database {
     pub(crate) engine: Engine,
     pub(crate) group_commit: GroupCommit,
     pub(crate) pace: Pace,
+    pub(crate) backlog: Backlog,
     pub(crate) turns: Arc<Turns>,
     /// The tables by the root of their keys.
     tables: Mutex<HashMap<String, Arc<Table>>>,
@@ -54,7 +60,8 @@ struct Closed {
 enum Progress {
     #[default]
     Open,
-    Closing,
+    /// Since when, and how long those who wait for it do so.
+    Closing(Instant, Duration),
     /// And whether all was on the disk.
     Closed(bool),
 }
@@ -70,6 +77,7 @@ impl OpenDatabase {
             group_commit: GroupCommit::new(path),
             engine: Engine::new(db),
             pace: Pace::new(),
+            backlog: Backlog::default(),
             tables: Mutex::default(),
             is_own,
         }))
@@ -83,10 +91,10 @@ impl OpenDatabase {
 impl Drop for OpenDatabase {
     fn drop(&mut self) {
         match self.0.engine.health() {
-            Health::Working => drop(self.0.close()),
+            // Who closed it may not have waited for that.
+            Health::Working | Health::Closed => drop(self.0.close()),
             // Nothing can be saved any more, and nobody should wait for it.
             Health::ReadOnly | Health::Broken => self.0.start_closing(),
-            Health::Closed => {}
         }
     }
 }
@@ -111,17 +119,20 @@ impl Database {
     /// Brings everything to the disk, lets go of the engine, and waits until another may open the database. Of several
     /// who close it one does so, and all wait for it.
     pub(crate) fn close(self: &Arc<Self>) -> Result<()> {
-        let within = if self.engine.health() == Health::Working { CLOSED_WITHIN } else { GIVEN_UP_WITHIN };
         self.start_closing();
         let progress = self.closed.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_under_way = |progress: &mut Progress| *progress == Progress::Closing;
-        let waited = self.closed.changed.wait_timeout_while(progress, within, is_under_way);
+        let left = match *progress {
+            Progress::Closing(began, within) => within.saturating_sub(began.elapsed()),
+            Progress::Open | Progress::Closed(_) => Duration::ZERO,
+        };
+        let is_under_way = |progress: &mut Progress| matches!(progress, Progress::Closing(..));
+        let waited = self.closed.changed.wait_timeout_while(progress, left, is_under_way);
         let (progress, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match (*progress, self.engine.failure()) {
             (Progress::Closed(true), _) => Ok(()),
             (Progress::Closed(false), Some(failure)) => Err(error::engine(failure, Outcome::Unknown)),
-            (Progress::Closed(false), None) => Err(error::not_synced()),
-            (Progress::Open | Progress::Closing, _) => Err(error::not_closed(within)),
+            (Progress::Open | Progress::Closed(false), _) => Err(error::not_synced()),
+            (Progress::Closing(_, within), _) => Err(error::not_closed(within)),
         }
     }
 
@@ -131,36 +142,33 @@ impl Database {
         if *progress != Progress::Open {
             return;
         }
-        *progress = Progress::Closing;
+        let within = if self.engine.health() == Health::Working { CLOSED_WITHIN } else { GIVEN_UP_WITHIN };
+        *progress = Progress::Closing(Instant::now(), within);
         self.engine.close();
         let database = self.clone();
         let close = move || {
-            // Calls under way end first; then nothing is written any more.
-            database.close_tables();
-            let is_synced = group_commit::sync_now(&database).is_ok();
-            let db = database.engine.take_db();
-            // A call may have opened one since.
-            database.close_tables();
-            drop(db);
-            if database.is_own {
-                let began = Instant::now();
-                wait_until_free(database.path(), || began.elapsed() < CLOSED_WITHIN);
-            }
-            database.tell_closed(Progress::Closed(is_synced));
+            // The engine panics where its own last sync fails.
+            let is_synced = panic::catch_unwind(AssertUnwindSafe(|| database.let_go())).unwrap_or(false);
+            *database.closed.progress.lock().unwrap_or_else(PoisonError::into_inner) = Progress::Closed(is_synced);
+            database.closed.changed.notify_all();
         };
         if thread::Builder::new().name("sosa-sled-close".to_owned()).spawn(close).is_err() {
             *progress = Progress::Closed(false);
         }
     }
 
-    fn close_tables(&self) {
+    /// Returns whether everything is on the disk.
+    fn let_go(self: &Arc<Self>) -> bool {
+        // Calls under way end first; no other opens a tree any more, and nothing is written.
         let tables: Vec<_> = self.tables.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         tables.iter().for_each(|table| table.close());
-    }
-
-    fn tell_closed(&self, closed: Progress) {
-        *self.closed.progress.lock().unwrap_or_else(PoisonError::into_inner) = closed;
-        self.closed.changed.notify_all();
+        let is_synced = group_commit::sync_now(self).is_ok();
+        drop(self.engine.take_db());
+        if self.is_own {
+            let began = Instant::now();
+            wait_until_free(self.path(), || began.elapsed() < FREE_WITHIN);
+        }
+        is_synced
     }
 }
 

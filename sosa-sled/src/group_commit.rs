@@ -199,7 +199,8 @@ fn answer(writers: Vec<Writer>, synced: &Synced) {
 
 /// Brings to the disk all that was written before.
 fn sync(database: &Database) -> Synced {
-    let Database { engine, group_commit, .. } = database;
+    let Database { engine, group_commit, backlog, .. } = database;
+    backlog.clear();
     let synced = engine.sync(|| {
         // On Linux the engine ends a flush with `sync_file_range`, which writes neither the file's length nor
         // what the drive has in its cache.

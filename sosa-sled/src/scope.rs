@@ -7,6 +7,7 @@ use sosa::{Clock, Keyspace, Result};
 
 use crate::database::Database;
 use crate::engine::Health;
+use crate::group_commit;
 use crate::table::{Done, Table};
 use crate::thread::{self, Caller};
 use crate::turn::Turn;
@@ -65,17 +66,27 @@ impl Scope {
         write: impl FnOnce(&Self, &[u8], &Turn<'_>) -> Result<R> + Send + 'static,
     ) -> Result<R> {
         if self.is_quick()
+            && !self.database.backlog.is_long()
             && let Some(turn) = self.database.turns.try_take(self.table.root(), &key)
         {
             return self.timed(|| write(self, &key, &turn));
         }
         let scope = self.clone();
         let write = move |caller: &Caller| {
+            scope.catch_up();
             let turn = scope.database.turns.take(scope.table.root(), &key);
             caller.still_waits()?;
             scope.timed(|| write(&scope, &key, &turn))
         };
         thread::run(write).await
+    }
+
+    /// Waits for the disk, if much was written that it may not have yet. On a thread that may wait.
+    pub(crate) fn catch_up(&self) {
+        if self.database.backlog.is_long() {
+            // What fails here fails the write, if it must.
+            drop(group_commit::sync_now(&self.database));
+        }
     }
 
     fn is_quick(&self) -> bool {

@@ -11,7 +11,7 @@ use sosa::{
 };
 
 use crate::database::Database;
-use crate::engine::Engine;
+use crate::engine::{Engine, Health};
 use crate::error;
 use crate::group_commit;
 use crate::pieces;
@@ -152,6 +152,9 @@ impl Table {
         database.engine.with_db(|db| database.group_commit.open(&database.engine, || group_commit::stable(db)))??;
         let mut trees = self.trees.write().unwrap_or_else(PoisonError::into_inner);
         // Within the lock, so that nothing opens a tree behind `close`.
+        if database.engine.health() == Health::Closed {
+            return Err(error::closed());
+        }
         let opened = database.engine.with_db(|db| {
             let open = |name: &str| db.open_tree(name).map_err(|error| error::engine(error, Outcome::NotApplied));
             let (records, pieces) = (open(&self.root)?, OnceLock::new());
@@ -215,6 +218,7 @@ impl Table {
                 let touched = Record { deadline: touch, ..record }.to_bytes();
                 if swap(&database.engine, &trees.records, key, Some(&stored), Some(touched))? {
                     self.note(touch);
+                    database.backlog.note(stored.len());
                     return Ok(Done::new(Some(Found { record: stored, deadline: touch }), None));
                 }
             }
@@ -259,6 +263,7 @@ impl Table {
         let written = self.with_trees(database, |trees| {
             pieces::write(&database.engine, self.pieces(database, trees)?, key, value, caller)
         })?;
+        database.backlog.note(value.len());
         let revision = written.revision;
         // Never while the trees are held: who has the turn asks for them.
         let turn = database.turns.take(&self.root, key);
@@ -317,6 +322,10 @@ impl Table {
             }
         };
         self.note(deadline);
+        database.backlog.note(match value {
+            Value::Whole(value) => value.len(),
+            Value::InPieces(_) => 0,
+        });
         let looks = if old.is_none() && is_stored { self.count(key) } else { None };
         Ok(Done::new(Saved { revision: revision.into(), is_stored, looks }, old.as_deref()))
     }
@@ -338,6 +347,7 @@ impl Table {
                 options.check(current.map(|(revision, _)| revision))?;
                 let Some(old) = old else { return Ok(Done::new(false, None)) };
                 if swap(&database.engine, &trees.records, key, Some(&old), None)? {
+                    database.backlog.note(0);
                     return Ok(Done::new(current.is_some(), Some(&old)));
                 }
             }
@@ -444,8 +454,11 @@ impl Table {
 
     /// Removes what has expired from the next stretch of the tree.
     pub(crate) fn sweep(&self, database: &Database, clock: &Clock, looks: usize) -> Result<()> {
-        // A sweep that is under way does what this would.
-        let Ok(mut swept) = self.swept.try_lock() else { return Ok(()) };
+        let Ok(mut swept) = self.swept.try_lock() else {
+            // One is under way; the next makes up for this one.
+            self.created.fetch_add(looks / LOOKS, Ordering::Relaxed);
+            return Ok(());
+        };
         let Swept { after, whole } = &mut *swept;
         let after = after.get_or_insert_default();
         if after.is_empty() {
