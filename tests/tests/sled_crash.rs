@@ -68,8 +68,15 @@ fn number(text: &str) -> u64 {
 /// Reads all entries, by the listing and one by one.
 async fn read(path: &Path) -> BTreeMap<String, u64> {
     let things = Written::open(path).expect("opened").collection::<Written>(Written::NAME);
-    let page = things.list_with(ListOptions::new().limit(10_000)).await.expect("listed");
-    let listed: BTreeMap<_, _> = page.into_pairs().expect("nothing half is there").into_iter().collect();
+    let (mut listed, mut options) = (BTreeMap::new(), ListOptions::new());
+    loop {
+        let page = things.list_with(options.clone()).await.expect("listed");
+        let next = page.next.clone();
+        listed.extend(page.into_pairs().expect("nothing half is there"));
+        // A page of large values ends early.
+        let Some(next) = next else { break };
+        options = options.cursor(next);
+    }
     for task in 0..Written::TASKS {
         for id in (0..12).map(|id| Written::id(task, &id.to_string())) {
             assert_eq!(things.load(&id).await.expect("loaded").as_ref(), listed.get(&id), "the listing disagrees");
