@@ -114,10 +114,10 @@ impl Scope {
 
     /// Removes some of what has expired, if told to, and some pieces that no record names, while the caller goes on.
     pub(crate) fn sweep(&self, looks: Option<usize>) {
-        let scope = self.clone();
+        let clock = self.clock.clone();
         let sweep = move |table: &Table, database: &Database| {
             if let Some(looks) = looks {
-                table.sweep(database, &scope.clock, looks)?;
+                table.sweep(database, &clock, looks)?;
             }
             table.sweep_pieces(database, looks.unwrap_or(PIECES))
         };

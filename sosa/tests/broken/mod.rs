@@ -13,8 +13,8 @@ use sosa::{
     ListOptions, LoadOptions, Outcome, Page, Result, Revision, SaveOptions, async_trait,
 };
 use sosa_memory::{MemoryCollection, MemoryStore};
+use tokio::sync::Notify;
 use tokio::task::{spawn_blocking, yield_now};
-use tokio::time::sleep;
 
 macro_rules! defects {
     ($($defect:ident => $rule:ident,)*) => {
@@ -145,6 +145,7 @@ struct Known {
     /// What was saved last and not destroyed, though it may have expired.
     last: Mutex<HashMap<String, Probe>>,
     busy: AtomicBool,
+    freed: Notify,
 }
 
 impl Broken {
@@ -397,8 +398,8 @@ impl BrokenCollection {
 
     async fn lock(&self) {
         while self.is(D::NeverUnlocks) && self.known.busy.swap(true, Ordering::SeqCst) {
-            // It may wait for good, and must not keep a processor busy.
-            sleep(Duration::from_millis(1)).await;
+            // It may wait for good.
+            self.known.freed.notified().await;
         }
         if self.is(D::NeverUnlocks) {
             yield_now().await;
@@ -407,6 +408,7 @@ impl BrokenCollection {
 
     fn unlock(&self) {
         self.known.busy.store(false, Ordering::SeqCst);
+        self.known.freed.notify_one();
     }
 
     async fn load_spoiled(&self, id: &str, mut options: LoadOptions) -> Result<Option<Entry<Probe>>> {
