@@ -10,13 +10,13 @@ use sosa::{
     Model, Operation, Page, Result, Revision, SaveOptions,
 };
 
-use crate::database::{Database, OpenDatabase};
+use crate::database::Database;
+use crate::durability::Durability;
 use crate::error::{self, BACKEND};
-use crate::group_commit;
+use crate::open_database::OpenDatabase;
 use crate::pieces;
 use crate::record::{self, Record, Value};
 use crate::scope::Scope;
-use crate::store::Durability;
 use crate::table::{Found, Stored, Table};
 use crate::thread::{self, Caller};
 use crate::turn::Turn;
@@ -33,7 +33,7 @@ pub struct SledCollection<T, C = Json> {
 
 impl<T> SledCollection<T> {
     pub(crate) fn new(open: Arc<OpenDatabase>, keyspace: Keyspace, clock: Clock, durability: Durability) -> Self {
-        let scope = Scope::new(open.shared(), keyspace, clock);
+        let scope = Scope::new(&open, keyspace, clock);
         Self { database: open, scope, durability, codec: Arc::new(Json), model: PhantomData }
     }
 }
@@ -102,7 +102,7 @@ impl<T, C> SledCollection<T, C> {
     /// Waits for the disk, where writes are acknowledged from there.
     async fn wait_durable(&self) -> Result<()> {
         match self.durability {
-            Durability::Immediate => group_commit::wait_durable(self.database.shared()).await,
+            Durability::Immediate => self.database.database().group_commit.wait_durable().await,
             Durability::Eventual => Ok(()),
         }
     }

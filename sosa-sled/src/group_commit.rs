@@ -9,7 +9,7 @@ use sled::Db;
 use sosa::{Error, Outcome, Result};
 use tokio::sync::oneshot;
 
-use crate::database::Database;
+use crate::backlog::Backlog;
 use crate::engine::{Engine, Health};
 use crate::error;
 use crate::files::{Files, SyncError};
@@ -26,6 +26,8 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// The files of a database, and the writers that wait for them.
 pub(crate) struct GroupCommit {
+    engine: Arc<Engine>,
+    backlog: Backlog,
     path: PathBuf,
     files: OnceLock<Files>,
     state: Mutex<State>,
@@ -80,25 +82,177 @@ impl Failure {
 }
 
 impl GroupCommit {
-    pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, files: OnceLock::new(), state: Mutex::default(), wake: Condvar::new() }
+    pub(crate) fn new(engine: Arc<Engine>, path: PathBuf) -> Self {
+        let (files, state, wake) = (OnceLock::new(), Mutex::default(), Condvar::new());
+        Self { engine, backlog: Backlog::default(), path, files, state, wake }
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Returns how much was written that the file may not have yet.
+    pub(crate) fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
     /// Opens the files. From then on writes can be brought to the disk.
-    pub(crate) fn open(&self, engine: &Engine, stable: impl FnOnce() -> i64) -> Result<()> {
+    pub(crate) fn open(&self) -> Result<()> {
         if self.files.get().is_none() {
-            let files = Files::open(&self.path, stable()).map_err(|error| match error {
+            let stable = self.engine.with_db(stable)?;
+            let files = Files::open(&self.path, stable).map_err(|error| match error {
                 SyncError::Nothing(error) => error::engine(error, Outcome::NotApplied),
-                SyncError::Lost(error) => engine.failed(error).with_outcome(Outcome::NotApplied),
+                SyncError::Lost(error) => self.engine.failed(error).with_outcome(Outcome::NotApplied),
             })?;
             // Of two that came here at once either will do.
             drop(self.files.set(files));
         }
         Ok(())
+    }
+
+    /// Waits until all that was written before is on the disk.
+    pub(crate) async fn wait_durable(self: &Arc<Self>) -> Result<()> {
+        if let Some(failure) = failure(&self.engine) {
+            return Err(failure.into_error());
+        }
+        match self.submit().await {
+            Ok(synced) => synced.map_err(Failure::into_error),
+            Err(_) => Err(error::abandoned()),
+        }
+    }
+
+    /// Does so on a thread that may wait.
+    pub(crate) fn sync_now(self: &Arc<Self>) -> Result<()> {
+        match self.submit().blocking_recv() {
+            Ok(synced) => synced.map_err(Failure::into_error),
+            Err(_) => Err(error::abandoned()),
+        }
+    }
+
+    /// Asks for a sync of all that was written before.
+    fn submit(self: &Arc<Self>) -> oneshot::Receiver<Synced> {
+        let (writer, synced) = oneshot::channel();
+        let (unserved, unwatched) = {
+            let mut state = self.state();
+            state.waiting.push(writer);
+            let unserved = !std::mem::replace(&mut state.is_served, true);
+            (unserved, !std::mem::replace(&mut state.is_watched, true))
+        };
+        if unserved {
+            let served = self.clone();
+            let serve = thread::Builder::new().name("sosa-sled-sync".to_owned()).spawn(move || served.serve());
+            if serve.is_err() {
+                // Who waits learns it as its sender is dropped.
+                let mut state = self.state();
+                state.is_served = false;
+                state.waiting.clear();
+            }
+        } else {
+            self.wake.notify_one();
+        }
+        if unwatched {
+            let watched = self.clone();
+            let watch = thread::Builder::new().name("sosa-sled-watch".to_owned()).spawn(move || watched.watch());
+            if watch.is_err() {
+                self.state().is_watched = false;
+            }
+        }
+        synced
+    }
+
+    /// Syncs until nobody has waited for a while.
+    fn serve(&self) {
+        loop {
+            {
+                let nobody_waits = |state: &mut State| state.waiting.is_empty();
+                let waited = self.wake.wait_timeout_while(self.state(), LINGER, nobody_waits);
+                let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                if state.waiting.is_empty() {
+                    state.is_served = false;
+                    return;
+                }
+                state.syncing = std::mem::take(&mut state.waiting);
+                state.began = Some(Instant::now());
+            }
+            // What they wrote, they wrote before they came here.
+            let synced = self.sync();
+            let mut state = self.state();
+            state.began = None;
+            let writers = std::mem::take(&mut state.syncing);
+            drop(state);
+            answer(writers, &synced);
+        }
+    }
+
+    /// Brings to the disk all that was written before.
+    fn sync(&self) -> Synced {
+        let Self { engine, files, .. } = self;
+        self.backlog.clear();
+        let synced = engine.sync(|| {
+            // On Linux the engine ends a flush with `sync_file_range`, which writes neither the file's length nor
+            // what the drive has in its cache.
+            // By a handle of its own: it may take long, and nobody who closes the database waits for it.
+            let db = engine.with_db(Db::clone)?;
+            let flushed = db.flush().map(|_| stable(&db));
+            Ok(flushed.map_err(SyncError::Lost).and_then(|stable| match files.get() {
+                Some(files) => files.sync(stable),
+                None => Ok(()),
+            }))
+        });
+        match synced {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(SyncError::Lost(error))) => {
+                drop(engine.failed(error.clone()));
+                Err(Failure::Engine(error))
+            }
+            Ok(Err(SyncError::Nothing(error))) => Err(Failure::Postponed(error)),
+            Err(_) => Err(failure(engine).unwrap_or(match engine.health() {
+                Health::Closed => Failure::Closed,
+                _ => Failure::Broken,
+            })),
+        }
+    }
+
+    /// Sees to it that nobody waits for a sync that will not end.
+    ///
+    /// Where a write of the engine fails, it notes that, but wakes only some of the threads that wait for the write; and
+    /// where it cannot even begin one, it notes nothing and waits for ever.
+    fn watch(&self) {
+        let engine = &self.engine;
+        let mut idle = 0;
+        loop {
+            thread::sleep(TICK);
+            let (is_waited_for, is_late) = {
+                let mut state = self.state();
+                let is_waited_for = state.began.is_some() || !state.waiting.is_empty();
+                idle = if is_waited_for { 0 } else { idle + 1 };
+                if idle == IDLE_TICKS {
+                    state.is_watched = false;
+                    return;
+                }
+                (is_waited_for, state.began.is_some_and(|began| began.elapsed() > PATIENCE))
+            };
+            if is_waited_for
+                && let Some(db) = engine.handle()
+                && let Err(error) = db.context.global_error()
+            {
+                drop(engine.failed(error));
+                // It finds the error at once, and wakes all others, who then find it too.
+                drop(db.flush());
+            }
+            match failure(engine) {
+                None if is_late => answer(self.state().take_all(), &Err(Failure::Late)),
+                None => {}
+                // Who comes later starts another watch.
+                Some(failure) => {
+                    let mut state = self.state();
+                    let writers = state.take_all();
+                    state.is_watched = false;
+                    drop(state);
+                    return answer(writers, &Err(failure));
+                }
+            }
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -115,114 +269,10 @@ impl State {
     }
 }
 
-/// Waits until all that was written before is on the disk.
-pub(crate) async fn wait_durable(database: &Arc<Database>) -> Result<()> {
-    if let Some(failure) = failure(&database.engine) {
-        return Err(failure.into_error());
-    }
-    match submit(database).await {
-        Ok(synced) => synced.map_err(Failure::into_error),
-        Err(_) => Err(error::abandoned()),
-    }
-}
-
-/// Does so on a thread that may wait.
-pub(crate) fn sync_now(database: &Arc<Database>) -> Result<()> {
-    match submit(database).blocking_recv() {
-        Ok(synced) => synced.map_err(Failure::into_error),
-        Err(_) => Err(error::abandoned()),
-    }
-}
-
-/// Asks for a sync of all that was written before.
-fn submit(database: &Arc<Database>) -> oneshot::Receiver<Synced> {
-    let (writer, synced) = oneshot::channel();
-    let (unserved, unwatched) = {
-        let mut state = database.group_commit.state();
-        state.waiting.push(writer);
-        let unserved = !std::mem::replace(&mut state.is_served, true);
-        (unserved, !std::mem::replace(&mut state.is_watched, true))
-    };
-    if unserved {
-        let served = database.clone();
-        let serve = thread::Builder::new().name("sosa-sled-sync".to_owned()).spawn(move || serve(&served));
-        if serve.is_err() {
-            // Who waits learns it as its sender is dropped.
-            let mut state = database.group_commit.state();
-            state.is_served = false;
-            state.waiting.clear();
-        }
-    } else {
-        database.group_commit.wake.notify_one();
-    }
-    if unwatched {
-        let watched = database.clone();
-        let watch = thread::Builder::new().name("sosa-sled-watch".to_owned()).spawn(move || watch(&watched));
-        if watch.is_err() {
-            database.group_commit.state().is_watched = false;
-        }
-    }
-    synced
-}
-
-/// Syncs until nobody has waited for a while.
-fn serve(database: &Database) {
-    let GroupCommit { wake, .. } = &database.group_commit;
-    loop {
-        {
-            let nobody_waits = |state: &mut State| state.waiting.is_empty();
-            let waited = wake.wait_timeout_while(database.group_commit.state(), LINGER, nobody_waits);
-            let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            if state.waiting.is_empty() {
-                state.is_served = false;
-                return;
-            }
-            state.syncing = std::mem::take(&mut state.waiting);
-            state.began = Some(Instant::now());
-        }
-        // What they wrote, they wrote before they came here.
-        let synced = sync(database);
-        let mut state = database.group_commit.state();
-        state.began = None;
-        let writers = std::mem::take(&mut state.syncing);
-        drop(state);
-        answer(writers, &synced);
-    }
-}
-
 fn answer(writers: Vec<Writer>, synced: &Synced) {
     for writer in writers {
         // One that was dropped meanwhile does not want to know.
         drop(writer.send(synced.clone()));
-    }
-}
-
-/// Brings to the disk all that was written before.
-fn sync(database: &Database) -> Synced {
-    let Database { engine, group_commit, backlog, .. } = database;
-    backlog.clear();
-    let synced = engine.sync(|| {
-        // On Linux the engine ends a flush with `sync_file_range`, which writes neither the file's length nor
-        // what the drive has in its cache.
-        // By a handle of its own: it may take long, and nobody who closes the database waits for it.
-        let db = engine.with_db(Db::clone)?;
-        let flushed = db.flush().map(|_| stable(&db));
-        Ok(flushed.map_err(SyncError::Lost).and_then(|stable| match group_commit.files.get() {
-            Some(files) => files.sync(stable),
-            None => Ok(()),
-        }))
-    });
-    match synced {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(SyncError::Lost(error))) => {
-            drop(engine.failed(error.clone()));
-            Err(Failure::Engine(error))
-        }
-        Ok(Err(SyncError::Nothing(error))) => Err(Failure::Postponed(error)),
-        Err(_) => Err(failure(engine).unwrap_or(match engine.health() {
-            Health::Closed => Failure::Closed,
-            _ => Failure::Broken,
-        })),
     }
 }
 
@@ -234,49 +284,7 @@ fn failure(engine: &Engine) -> Option<Failure> {
     }
 }
 
-/// Sees to it that nobody waits for a sync that will not end.
-///
-/// Where a write of the engine fails, it notes that, but wakes only some of the threads that wait for the write; and
-/// where it cannot even begin one, it notes nothing and waits for ever.
-fn watch(database: &Database) {
-    let Database { engine, group_commit, .. } = database;
-    let mut idle = 0;
-    loop {
-        thread::sleep(TICK);
-        let (is_waited_for, is_late) = {
-            let mut state = group_commit.state();
-            let is_waited_for = state.began.is_some() || !state.waiting.is_empty();
-            idle = if is_waited_for { 0 } else { idle + 1 };
-            if idle == IDLE_TICKS {
-                state.is_watched = false;
-                return;
-            }
-            (is_waited_for, state.began.is_some_and(|began| began.elapsed() > PATIENCE))
-        };
-        if is_waited_for
-            && let Some(db) = engine.handle()
-            && let Err(error) = db.context.global_error()
-        {
-            drop(engine.failed(error));
-            // It finds the error at once, and wakes all others, who then find it too.
-            drop(db.flush());
-        }
-        match failure(engine) {
-            None if is_late => answer(group_commit.state().take_all(), &Err(Failure::Late)),
-            None => {}
-            // Who comes later starts another watch.
-            Some(failure) => {
-                let mut state = group_commit.state();
-                let writers = state.take_all();
-                state.is_watched = false;
-                drop(state);
-                return answer(writers, &Err(failure));
-            }
-        }
-    }
-}
-
 /// Returns the place in the log up to which the engine has written all to its file.
-pub(crate) fn stable(db: &Db) -> i64 {
+fn stable(db: &Db) -> i64 {
     db.context.pagecache.log.stable_offset()
 }

@@ -3,10 +3,12 @@
 mod backlog;
 mod collection;
 mod database;
+mod durability;
 mod engine;
 mod error;
 mod files;
 mod group_commit;
+mod open_database;
 mod open_options;
 mod pace;
 mod pieces;
@@ -21,7 +23,8 @@ mod verify;
 mod watermark;
 
 pub use collection::SledCollection;
+pub use durability::Durability;
 pub use open_options::{OpenOptions, open, open_existing};
 pub use sled;
 pub use sosa;
-pub use store::{Durability, SledStore, new};
+pub use store::{SledStore, new};

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use sosa::Result;
 
-use crate::database::{OpenDatabase, wait_until_free};
 use crate::error;
+use crate::open_database::{OpenDatabase, wait_until_free};
 use crate::store::SledStore;
 use crate::verify::{Finding, verify};
 

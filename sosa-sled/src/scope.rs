@@ -7,7 +7,7 @@ use sosa::{Clock, Keyspace, Result};
 
 use crate::database::Database;
 use crate::engine::Health;
-use crate::group_commit;
+use crate::open_database::OpenDatabase;
 use crate::table::{Done, Table};
 use crate::thread::{self, Caller};
 use crate::turn::Turn;
@@ -25,8 +25,8 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    pub(crate) fn new(database: &Arc<Database>, keyspace: Keyspace, clock: Clock) -> Self {
-        Self { database: database.clone(), table: database.table(keyspace.root()), keyspace, clock }
+    pub(crate) fn new(database: &OpenDatabase, keyspace: Keyspace, clock: Clock) -> Self {
+        Self { database: database.database().clone(), table: database.table(keyspace.root()), keyspace, clock }
     }
 
     /// Returns the key in the tree: the path and the id.
@@ -66,7 +66,7 @@ impl Scope {
         write: impl FnOnce(&Self, &[u8], &Turn<'_>) -> Result<R> + Send + 'static,
     ) -> Result<R> {
         if self.is_quick()
-            && !self.database.backlog.is_long()
+            && !self.database.group_commit.backlog().is_long()
             && let Some(turn) = self.database.turns.try_take(self.table.root(), &key)
         {
             return self.timed(|| write(self, &key, &turn));
@@ -83,9 +83,9 @@ impl Scope {
 
     /// Waits for the disk, if much was written that it may not have yet. On a thread that may wait.
     pub(crate) fn catch_up(&self) {
-        if self.database.backlog.is_long() {
+        if self.database.group_commit.backlog().is_long() {
             // What fails here fails the write, if it must.
-            drop(group_commit::sync_now(&self.database));
+            drop(self.database.group_commit.sync_now());
         }
     }
 

@@ -7,7 +7,8 @@ use sled::Db;
 use sosa::{Clock, Keyspace, Result};
 
 use crate::collection::SledCollection;
-use crate::database::OpenDatabase;
+use crate::durability::Durability;
+use crate::open_database::OpenDatabase;
 use crate::thread;
 
 /// Makes a store in a database that the program has opened, whose collections live under this prefix.
@@ -24,19 +25,6 @@ use crate::thread;
 /// ```
 pub fn new(db: Db, prefix: impl Into<String>) -> SledStore {
     SledStore::new(OpenDatabase::new(db, false), prefix)
-}
-
-/// When a write is acknowledged: a save, a destroy, or a load that touches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Durability {
-    /// When it is on the disk. It outlives the process and the machine's power. The default.
-    #[default]
-    Immediate,
-    /// When the engine has it in memory. The engine writes that to the disk by itself, every half a second
-    /// unless its configuration says otherwise; what was acknowledged since is lost when the process is
-    /// killed or the machine stops. A program that ends by itself, and drops the store, loses nothing.
-    Eventual,
 }
 
 /// A store in a database on the disk. A clone shares it.
@@ -118,7 +106,7 @@ impl SledStore {
     /// [`Timeout`](sosa::ErrorKind::Timeout) if it takes longer than 30 seconds, or than two where a write had failed
     /// before: then only the end of the process frees the database.
     pub async fn close(self) -> Result<()> {
-        let database = self.database.shared().clone();
+        let database = self.database.clone();
         thread::apart(move || database.close()).await
     }
 }

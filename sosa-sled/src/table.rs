@@ -13,7 +13,6 @@ use sosa::{
 use crate::database::Database;
 use crate::engine::{Engine, Health};
 use crate::error;
-use crate::group_commit;
 use crate::pieces;
 use crate::record::{self, Record, Value};
 use crate::thread::Caller;
@@ -149,7 +148,7 @@ impl Table {
 
     fn open(&self, database: &Database) -> Result<()> {
         // First, so that nothing is written that could not be brought to the disk.
-        database.engine.with_db(|db| database.group_commit.open(&database.engine, || group_commit::stable(db)))??;
+        database.group_commit.open()?;
         let mut trees = self.trees.write().unwrap_or_else(PoisonError::into_inner);
         // Within the lock, so that nothing opens a tree behind `close`.
         if database.engine.health() == Health::Closed {
@@ -218,7 +217,7 @@ impl Table {
                 let touched = Record { deadline: touch, ..record }.to_bytes();
                 if swap(&database.engine, &trees.records, key, Some(&stored), Some(touched))? {
                     self.note(touch);
-                    database.backlog.note(stored.len());
+                    database.group_commit.backlog().note(stored.len());
                     return Ok(Done::new(Some(Found { record: stored, deadline: touch }), None));
                 }
             }
@@ -263,7 +262,7 @@ impl Table {
         let written = self.with_trees(database, |trees| {
             pieces::write(&database.engine, self.pieces(database, trees)?, key, value, caller)
         })?;
-        database.backlog.note(value.len());
+        database.group_commit.backlog().note(value.len());
         let revision = written.revision;
         // Never while the trees are held: who has the turn asks for them.
         let turn = database.turns.take(&self.root, key);
@@ -322,7 +321,7 @@ impl Table {
             }
         };
         self.note(deadline);
-        database.backlog.note(match value {
+        database.group_commit.backlog().note(match value {
             Value::Whole(value) => value.len(),
             Value::InPieces(_) => 0,
         });
@@ -347,7 +346,7 @@ impl Table {
                 options.check(current.map(|(revision, _)| revision))?;
                 let Some(old) = old else { return Ok(Done::new(false, None)) };
                 if swap(&database.engine, &trees.records, key, Some(&old), None)? {
-                    database.backlog.note(0);
+                    database.group_commit.backlog().note(0);
                     return Ok(Done::new(current.is_some(), Some(&old)));
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Error, ErrorKind, Key, Model, Result, to_json};
+use crate::{ErrorKind, Key, Model, Result, json_error, to_json};
 
 /// Turns values into bytes and back.
 ///
@@ -56,24 +56,6 @@ impl<T: Model> Codec<T> for Json {
 
     fn decode(&self, _key: &Key<'_>, bytes: &[u8]) -> Result<T> {
         serde_json::from_slice(bytes).map_err(|error| json_error(ErrorKind::Decode, &error))
-    }
-}
-
-/// Tells of a JSON error without its text, which may quote the value.
-///
-/// For codecs and models that use `serde_json` themselves; to write, there is [`to_json`].
-pub fn json_error(kind: ErrorKind, error: &serde_json::Error) -> Error {
-    use serde_json::error::Category;
-    let what = match error.classify() {
-        _ if kind == ErrorKind::Encode => "the value has no JSON form",
-        Category::Io => "the JSON could not be read",
-        Category::Syntax => "the JSON is malformed",
-        Category::Data => "the JSON has another type than asked",
-        Category::Eof => "the JSON ends early",
-    };
-    match error.line() {
-        0 => Error::new(kind, what),
-        line => Error::new(kind, format!("{what} (line {line}, column {})", error.column())),
     }
 }
 

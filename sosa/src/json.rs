@@ -1,4 +1,4 @@
-//! Strict JSON: what `serde_json` would write and not read back is refused.
+//! Strict JSON: what `serde_json` would write and not read back is refused, and no error quotes a value.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -9,7 +9,7 @@ use serde::ser::{
 };
 use serde_json::error::Category;
 
-use crate::{Error, ErrorKind, Result, json_error};
+use crate::{Error, ErrorKind, Result};
 
 /// How deep arrays and objects may be in each other: the reader of `serde_json` gives up at 128.
 const MAX_DEPTH: u8 = 127;
@@ -424,4 +424,21 @@ fn has_a_line_twice(text: &[u8]) -> bool {
     let mut lines: Vec<_> = text.split(|byte| *byte == b'\n').collect();
     lines.sort_unstable();
     lines.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// Tells of a JSON error without its text, which may quote the value.
+///
+/// For codecs and models that use `serde_json` themselves; to write, there is [`to_json`].
+pub fn json_error(kind: ErrorKind, error: &serde_json::Error) -> Error {
+    let what = match error.classify() {
+        _ if kind == ErrorKind::Encode => "the value has no JSON form",
+        Category::Io => "the JSON could not be read",
+        Category::Syntax => "the JSON is malformed",
+        Category::Data => "the JSON has another type than asked",
+        Category::Eof => "the JSON ends early",
+    };
+    match error.line() {
+        0 => Error::new(kind, what),
+        line => Error::new(kind, format!("{what} (line {line}, column {})", error.column())),
+    }
 }

@@ -3,10 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer};
-use serde::ser::{Serialize, Serializer};
-
-use crate::{Deadline, Error, ErrorKind, Expiry, Result, Revision};
+use crate::{Cursor, Deadline, Error, ErrorKind, Expiry, Result, Revision};
 
 /// Options of [`Collection::load_with`](crate::Collection::load_with).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -327,44 +324,6 @@ impl fmt::Debug for ListOptions {
             .field("with_expiry", with_expiry)
             .field("without_revision", without_revision)
             .finish_non_exhaustive()
-    }
-}
-
-/// A place in a listing, from [`Page::next`](crate::Page::next).
-///
-/// It is text that survives a restart of the program and of the store, and may travel to a client
-/// and back. It contains an id. A cursor that was made up lists from where it would be.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Cursor(String);
-
-impl Cursor {
-    /// Makes the cursor of the page that goes on behind `id`. For implementors, and for those who
-    /// take a cursor back from a client.
-    pub fn after(id: impl Into<String>) -> Self {
-        Self(id.into())
-    }
-
-    /// Returns the cursor as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Cursor(..)")
-    }
-}
-
-impl Serialize for Cursor {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Cursor {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self)
     }
 }
 

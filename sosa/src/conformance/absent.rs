@@ -1,6 +1,6 @@
 //! What is not there, and what is no longer there.
 
-use super::Probe;
+use super::probe::Probe;
 use super::scene::{Scene, entry, put, text};
 use crate::{CollectionExt, Condition, DestroyOptions, ErrorKind, Expiry, SaveOptions};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
-use super::Probe;
+use super::probe::Probe;
 use super::scene::{Handle, Scene, put, text};
 use crate::{Condition, Expiry, LoadOptions};
 

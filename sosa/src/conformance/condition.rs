@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Probe;
+use super::probe::Probe;
 use super::scene::{Handle, Scene, entry, expiry, put, text};
 use crate::{Condition, DestroyOptions, ErrorKind, Expiry, ListOptions, LoadOptions, Result, Revision, SaveOptions};
 

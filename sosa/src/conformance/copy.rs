@@ -1,6 +1,6 @@
 //! What is stored.
 
-use super::Probe;
+use super::probe::Probe;
 use super::scene::{Scene, put, text};
 use crate::{Condition, LoadOptions};
 

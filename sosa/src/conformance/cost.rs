@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::list::fill;
-use super::scene::{Scene, put, text};
+use super::scene::{Scene, fill, put, text};
 use crate::Condition;
 
 /// Returns the least of several measurements: whatever else the machine does, it makes none faster.

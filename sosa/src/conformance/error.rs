@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use super::Probe;
+use super::probe::Probe;
 use super::scene::{Handle, Scene, entry, put, text};
 use crate::{
     Condition, DestroyOptions, Error, ErrorKind, Expiry, ListOptions, LoadOptions, MAX_ID_LEN, Operation, Outcome,

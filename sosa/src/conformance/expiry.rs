@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::time::timeout;
 
-use super::Probe;
+use super::probe::Probe;
 use super::scene::{Scene, entry, expiry, put, text};
 use crate::{CollectionExt, Condition, ErrorKind, Expiry, SaveOptions};
 

@@ -1,6 +1,6 @@
 //! Ids: any text, every byte of it meant.
 
-use super::Probe;
+use super::probe::Probe;
 use super::scene::{Handle, Scene, put, text};
 use crate::{Condition, DestroyOptions, ErrorKind, LoadOptions, MAX_ID_LEN, Result};
 

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
-
-use super::Probe;
-use super::scene::{Handle, Scene, items, put, text, walk};
+use super::probe::Probe;
+use super::scene::{Handle, Scene, fill, items, put, text, walk};
 use crate::{Condition, Cursor, ErrorKind, Expiry, ListOptions};
 
 /// Ids in the order of their bytes, none of which is the order of anything else.
@@ -333,12 +331,4 @@ pub(super) async fn a_page_costs_what_it_holds(scene: &Scene) {
     fill(&things, 20..2000).await;
     let many = super::cost::least(&page).await;
     super::cost::assert_alike(few, many);
-}
-
-/// Saves an entry under each number, many at once.
-pub(super) async fn fill(things: &Handle, numbers: std::ops::Range<usize>) {
-    let ids: Vec<_> = numbers.map(|n| format!("{n:05}")).collect();
-    for ids in ids.chunks(100) {
-        join_all(ids.iter().map(async |id| put(things, id, id, Condition::Always).await)).await;
-    }
 }

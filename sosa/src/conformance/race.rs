@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::Barrier;
 
-use super::Probe;
+use super::probe::Probe;
 use super::scene::{Handle, Scene, put, text};
 use crate::{CollectionExt, Condition, ErrorKind, Expiry, LoadOptions};
 

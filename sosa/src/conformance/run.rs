@@ -10,7 +10,9 @@ use std::thread;
 
 use tokio::runtime::Builder;
 
-use super::{Fixture, Scene, absent, cancel, condition, copy, cost, error, expiry, id, isolation, list, race, touch};
+use super::fixture::Fixture;
+use super::scene::Scene;
+use super::{absent, cancel, condition, copy, cost, error, expiry, id, isolation, list, race, touch};
 
 /// One rule of the contract.
 #[derive(Clone, Copy)]

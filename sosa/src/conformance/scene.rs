@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 
-use super::{Fixture, Probe};
+use super::fixture::Fixture;
+use super::probe::Probe;
 use crate::{
-    Collection, DestroyOptions, Entry, ErrorKind, Expiry, Item, ListOptions, LoadOptions, Page, Result, Revision,
-    SaveOptions,
+    Collection, Condition, DestroyOptions, Entry, ErrorKind, Expiry, Item, ListOptions, LoadOptions, Page, Result,
+    Revision, SaveOptions,
 };
 
 /// What one rule works with: collections under a prefix that nobody else has, and the store's time.
@@ -176,5 +177,13 @@ impl Collection<Probe> for Recorded {
 
     async fn list_with(&self, options: ListOptions) -> Result<Page<Probe>> {
         self.inner.list_with(options).await
+    }
+}
+
+/// Saves an entry under each number, many at once.
+pub(super) async fn fill(things: &Handle, numbers: std::ops::Range<usize>) {
+    let ids: Vec<_> = numbers.map(|n| format!("{n:05}")).collect();
+    for ids in ids.chunks(100) {
+        join_all(ids.iter().map(async |id| put(things, id, id, Condition::Always).await)).await;
     }
 }
