@@ -18,7 +18,7 @@ use clap::Parser;
 use indexmap::IndexMap;
 use serde_json::value::RawValue;
 use sosa_session::{
-    CookieOptions, ErrorKind, Scheme, Secure, Session, SessionLayer, SessionOptions, SigningKey, TrustProxy,
+    CookieOptions, ErrorKind, ExpressOptions, Scheme, Secure, Session, SessionLayer, SessionOptions, TrustProxy,
 };
 use tracing::level_filters::LevelFilter;
 
@@ -70,12 +70,13 @@ fn session_options(options: &Options) -> Result<SessionOptions, Box<dyn Error>> 
         "always" => Secure::Always,
         _ => return Err("--secure is never, auto or always".into()),
     };
-    Ok(SessionOptions::express(sessions, options.secrets.iter().map(|secret| SigningKey::from(&**secret)))
-        .cookie(CookieOptions::express().secure(secure))
+    let express = ExpressOptions::new(options.secrets.iter().map(String::as_str))
         .max_age(options.max_age.map(Duration::from_millis))
-        .rolling(options.rolling)
+        .rolling(options.rolling);
+    Ok(SessionOptions::express(sessions, express)
+        .cookie(CookieOptions::express().secure(secure))
         .scheme(Scheme::Http)
-        .trust_proxy(if options.trust_proxy { TrustProxy::Always } else { TrustProxy::Never }))
+        .trust_proxy(if options.trust_proxy { TrustProxy::always() } else { TrustProxy::never() }))
 }
 
 fn app(options: SessionOptions) -> Router {

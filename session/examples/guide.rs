@@ -4,7 +4,6 @@ use std::env;
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request};
@@ -14,7 +13,9 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing::get};
 use clap::Parser;
 use serde::Deserialize;
-use sosa_session::{CookieOptions, Field, Result, Secure, Session, SessionLayer, SessionOptions, TrustProxy};
+use sosa_session::{
+    CookieOptions, ExpressOptions, Field, Result, Secure, Session, SessionLayer, SessionOptions, TrustProxy,
+};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
@@ -40,10 +41,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // What the shop on Express says of its sessions, in the same order.
     let store = sosa_redis::from_url(&options.redis, "")?.collection_at("sess:");
     let secrets = env::var("SESSION_SECRET").unwrap_or_else(|_| "keyboard cat".to_owned());
-    let sessions = SessionOptions::express(store, secrets.split(','))
-        .max_age(Duration::from_secs(24 * 60 * 60))
+    let express = ExpressOptions::new(secrets.split(',')).max_age(Duration::from_secs(24 * 60 * 60));
+    let sessions = SessionOptions::express(store, express)
         .cookie(CookieOptions::express().secure(Secure::Auto))
-        .trust_proxy(TrustProxy::When(Arc::new(|peer| peer.is_loopback())));
+        .trust_proxy(TrustProxy::loopback());
     let sessions = SessionLayer::new(sessions)
         .peer(|extensions| extensions.get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip()));
 

@@ -67,7 +67,7 @@ fn session_options(options: &Options) -> sosa::Result<SessionOptions> {
         true => Secure::Always,
         false => Secure::Never,
     });
-    let proxy = if options.trust_proxy { TrustProxy::Always } else { TrustProxy::Never };
+    let proxy = if options.trust_proxy { TrustProxy::always() } else { TrustProxy::never() };
     Ok(SessionOptions::new(store(&options.store, &options.prefix)?)
         .cookie(cookie)
         .scheme(Scheme::Http)
@@ -98,11 +98,11 @@ async fn not_found() -> StatusCode {
     StatusCode::NOT_FOUND
 }
 
-/// Answers with the session: its handle as `id`, `rev`, and its values as they are stored.
+/// Answers with the session: its public id as `id`, `rev`, and its values as they are stored.
 async fn show(session: Session) -> Result<Response, Refusal> {
     let data = session.data().await?;
     let mut members = vec![
-        ("id".into(), to_raw_value(session.handle().await?.as_str())?),
+        ("id".into(), to_raw_value(session.public_id().await?.as_str())?),
         ("rev".into(), to_raw_value(&session.rev().await?)?),
     ];
     for (key, json) in data.iter() {

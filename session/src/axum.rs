@@ -2,23 +2,20 @@
 
 use axum_core::extract::FromRequestParts;
 use axum_core::response::{IntoResponse, Response};
-use http::StatusCode;
 use http::request::Parts;
 use tracing::error;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::session::Session;
 
 /// Takes the request's session. Without [`SessionLayer`](crate::SessionLayer) around the route every
-/// request is refused with 500.
+/// request is refused with [`ErrorKind::NoLayer`], status 500.
 impl<S: Send + Sync> FromRequestParts<S> for Session {
-    type Rejection = (StatusCode, &'static str);
+    type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        parts.extensions.get().cloned().ok_or_else(|| {
-            error!("a handler asks for its session, but there is no SessionLayer around its route");
-            (StatusCode::INTERNAL_SERVER_ERROR, "no sessions here")
-        })
+        let session = parts.extensions.get().cloned();
+        session.ok_or_else(|| Error::new(ErrorKind::NoLayer, "there is no SessionLayer around this route"))
     }
 }
 

@@ -1,13 +1,12 @@
-//! The cookie: header in, header out, and the rules of its attributes (RFC 6265bis).
+//! What an application says of its cookie, and which of that browsers accept (RFC 6265bis).
 
 use std::borrow::Cow;
-use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use memchr::memchr_iter;
 use sosa::MAX_ID_LEN;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::set_cookie::{Attributes, Persistence, Priority, SameSite, SetCookie, is_attribute, is_domain, is_token};
 
 /// Where the cookie goes, and under which name.
 ///
@@ -36,7 +35,7 @@ pub struct CookieOptions {
     name: Option<String>,
     path: String,
     domain: Option<String>,
-    pub(crate) secure: Secure,
+    secure: Secure,
     http_only: bool,
     same_site: SameSite,
     partitioned: bool,
@@ -56,33 +55,6 @@ pub enum Secure {
     Never,
 }
 
-/// With which requests a browser sends the cookie.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SameSite {
-    /// Only those that the own site starts.
-    Strict,
-    /// Also when the user follows a link from elsewhere.
-    #[default]
-    Lax,
-    /// All. Needs [`Secure::Always`], and a protection against request forgery of its own.
-    None,
-    /// The attribute is left out, as Express does it by default; most browsers then take `Lax`.
-    Unset,
-}
-
-/// Which cookies Chrome drops first where a site has too many. Others ignore it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Priority {
-    /// Before others.
-    Low,
-    /// As without it.
-    Medium,
-    /// After others.
-    High,
-}
-
 /// How many bytes a cookie's name and value have at most: browsers drop one that has more (RFC 6265bis).
 const MAX_PAIR: usize = 4096;
 
@@ -96,15 +68,11 @@ const MAX_NAME: usize = MAX_PAIR - MAX_VALUE;
 /// How many bytes an attribute's value has at most: browsers ignore one that has more (RFC 6265bis).
 const MAX_ATTRIBUTE: usize = 1024;
 
-/// How many bytes a host name has at most, and a label of it (RFC 1035).
-const MAX_HOST: usize = 253;
-const MAX_LABEL: usize = 63;
-
 /// How a request came: what decides whether a `Secure` cookie may answer it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scheme {
-    /// Nobody said. It counts as allowed: behind a proxy that ends TLS every request looks so.
+    /// Unknown. Secure cookies are sent, because behind a proxy that terminates TLS every request looks like this.
     #[default]
     Unknown,
     /// Known to be plain http.
@@ -129,6 +97,7 @@ impl CookieOptions {
     }
 
     /// Returns the defaults of Express: the name `connect.sid`, and no `Secure` and no `SameSite`.
+    #[cfg(feature = "express")]
     pub fn express() -> Self {
         Self { name: Some("connect.sid".to_owned()), secure: Secure::Never, same_site: SameSite::Unset, ..Self::new() }
     }
@@ -270,6 +239,12 @@ impl CookieOptions {
         }
     }
 
+    /// Returns whether a record of Express says whether its cookie is secure, which the default leaves out there.
+    #[cfg(feature = "express")]
+    pub(crate) fn says_secure(&self) -> bool {
+        self.secure != Secure::Never
+    }
+
     /// Returns whether a cookie may answer a request of this scheme.
     pub(crate) fn is_allowed(&self, scheme: Scheme) -> bool {
         self.secure != Secure::Always || scheme != Scheme::Http
@@ -277,13 +252,13 @@ impl CookieOptions {
 
     /// Writes the cookie that gives the client this value.
     pub(crate) fn give(&self, value: &str, max_age: Option<Duration>, scheme: Scheme) -> SetCookie {
-        let lives = max_age.map_or(Lives::WithBrowser, |age| Lives::For(age.as_secs()));
-        self.attributes(scheme).write(self.effective_name(), value, lives)
+        let persistence = max_age.map_or(Persistence::BrowserSession, |age| Persistence::MaxAge(age.as_secs()));
+        self.attributes(scheme).write(self.effective_name(), value, persistence)
     }
 
     /// Writes the cookie that makes the client forget it.
     pub(crate) fn remove(&self, scheme: Scheme) -> SetCookie {
-        self.attributes(scheme).write(self.effective_name(), "", Lives::For(0))
+        self.attributes(scheme).write(self.effective_name(), "", Persistence::MaxAge(0))
     }
 
     /// Returns what a cookie carries that answers a request of this scheme.
@@ -304,102 +279,10 @@ impl CookieOptions {
     }
 }
 
-/// What a cookie carries besides its value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Attributes<'a> {
-    pub(crate) domain: Option<Cow<'a, str>>,
-    pub(crate) path: Option<Cow<'a, str>>,
-    pub(crate) http_only: bool,
-    pub(crate) secure: bool,
-    pub(crate) partitioned: bool,
-    pub(crate) priority: Option<Priority>,
-    pub(crate) same_site: SameSite,
-}
-
-/// How long the client keeps a cookie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lives {
-    WithBrowser,
-    /// For so many seconds.
-    For(u64),
-    Until(SystemTime),
-}
-
-impl Attributes<'_> {
-    /// Writes the header, with the attributes in the order of Express.
-    pub(crate) fn write(&self, name: &str, value: &str, lives: Lives) -> SetCookie {
-        let Self { domain, path, http_only, secure, partitioned, priority, same_site } = self;
-        let mut text = format!("{name}={value}");
-        if let Some(domain) = domain {
-            text.extend(["; Domain=", domain]);
-        }
-        if let Some(path) = path {
-            text.extend(["; Path=", path]);
-        }
-        match lives {
-            Lives::WithBrowser => {}
-            Lives::For(seconds) => text.push_str(&format!("; Max-Age={seconds}")),
-            Lives::Until(end) => text.extend(["; Expires=", &httpdate::fmt_http_date(end)]),
-        }
-        for (set, attribute) in [(http_only, "; HttpOnly"), (secure, "; Secure"), (partitioned, "; Partitioned")] {
-            text.push_str(if *set { attribute } else { "" });
-        }
-        text.push_str(match priority {
-            None => "",
-            Some(Priority::Low) => "; Priority=Low",
-            Some(Priority::Medium) => "; Priority=Medium",
-            Some(Priority::High) => "; Priority=High",
-        });
-        text.push_str(match same_site {
-            SameSite::Unset => "",
-            SameSite::Strict => "; SameSite=Strict",
-            SameSite::Lax => "; SameSite=Lax",
-            SameSite::None => "; SameSite=None",
-        });
-        SetCookie(text)
-    }
-}
-
 impl Default for CookieOptions {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// The `Set-Cookie` header of a response. Its `Debug` does not show the value, which is a secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SetCookie(String);
-
-impl SetCookie {
-    /// The header's name.
-    pub const NAME: &'static str = "set-cookie";
-
-    /// Returns the header's value. Do not log it.
-    pub fn value(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for SetCookie {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SetCookie(..)")
-    }
-}
-
-/// Returns the values of all cookies of this name in a `Cookie` header, in order.
-///
-/// It takes the header apart at its semicolons and looks at nothing else, so that no other cookie,
-/// however broken, hides ours. Space around name and value is dropped, and one pair of double quotes
-/// around a value.
-pub(crate) fn values<'a>(header: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    let ends = memchr_iter(b';', header).chain([header.len()]);
-    let pairs = ends.scan(0, |from, end| Some(&header[std::mem::replace(from, end + 1)..end]));
-    pairs.filter_map(|pair| {
-        let after = pair.trim_ascii_start().strip_prefix(name.as_bytes())?;
-        let value = after.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
-        let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
-        Some(unquoted.unwrap_or(value))
-    })
 }
 
 /// Browsers compare the prefixes without regard to case.
@@ -407,34 +290,9 @@ fn has_prefix(name: &str, prefix: &str) -> bool {
     name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
-fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-}
-
-/// Returns whether a path or the like can stand in a header, and adds nothing to it.
-pub(crate) fn is_attribute(text: &str) -> bool {
-    text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b';')
-}
-
-/// Returns whether a cookie can have this domain: a host name. One dot before it is ignored by browsers, and
-/// common in old settings.
-pub(crate) fn is_domain(text: &str) -> bool {
-    let name = text.strip_prefix('.').unwrap_or(text);
-    name.len() <= MAX_HOST && name.split('.').all(is_label)
-}
-
-fn is_label(text: &str) -> bool {
-    (1..=MAX_LABEL).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signing::{SigningKey, SigningKeys};
-    use proptest::prelude::*;
 
     #[test]
     fn attributes() {
@@ -509,42 +367,16 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "signed")]
     #[test]
     fn the_longest_value_fits_beside_the_longest_name() {
+        use crate::signing::{SigningKey, SigningKeys};
+
         let keys: SigningKeys = [SigningKey::from("keyboard cat")].into_iter().collect();
-        let value = keys.sign(&"é".repeat(MAX_ID_LEN / 2)).into_owned();
+        let value = keys.sign(&"é".repeat(MAX_ID_LEN / 2));
         // Of the signature the letters and digits take one byte, and not three.
         assert!((MAX_VALUE - 2 * 43..=MAX_VALUE).contains(&value.len()), "{}", value.len());
         assert_eq!((MAX_NAME, MAX_NAME + MAX_VALUE), (890, 4096));
-    }
-
-    #[test]
-    fn domains_are_host_names() {
-        let (label, host) = ("a".repeat(63), ["a".repeat(63).as_str(); 4].join("."));
-        for domain in ["localhost", "example.test", ".example.test", "A-1.0", "127.0.0.1", "xn--zo-jka.test", &label] {
-            assert!(is_domain(domain), "{domain}");
-        }
-        assert!(is_domain(&host[..253]) && is_domain(&format!(".{}", &host[..253])));
-        for domain in [
-            "",
-            ".",
-            "...",
-            "-",
-            "..example.test",
-            "example..test",
-            "example.test.",
-            "-a.test",
-            "a-.test",
-            "a_b.test",
-            "zoë.test",
-            "example.test:443",
-            "a b",
-            "a/b",
-            &format!("{label}a"),
-            &host[..254],
-        ] {
-            assert!(!is_domain(domain), "{domain}");
-        }
     }
 
     #[test]
@@ -561,41 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_found_beside_anything() {
-        let find = |header: &[u8]| values(header, "id").map(<[u8]>::to_vec).collect::<Vec<_>>();
-        for (header, expected) in [
-            (&b"id=v"[..], vec!["v"]),
-            (b"a=1; id=v; b=2", vec!["v"]),
-            (b"a=\";id=v", vec!["v"]),
-            (b"id=\"v\"", vec!["v"]),
-            (b"id=\"v", vec!["\"v"]),
-            (b"id=\"", vec!["\""]),
-            (b"id=", vec![""]),
-            (b"id=1; id=2", vec!["1", "2"]),
-            (b"id=a=b", vec!["a=b"]),
-            (b";;; ;=;\xff\xfe=\x80; \tid=v ;", vec!["v"]),
-            (b"id\t= v ", vec!["v"]),
-            (b"id=\" v\"", vec![" v"]),
-            (b"xid=v; i d=v; ID=v; id", vec![]),
-            (b"", vec![]),
-        ] {
-            assert_eq!(find(header), expected.iter().map(|value| value.as_bytes().to_vec()).collect::<Vec<_>>());
-        }
-    }
-
-    #[test]
     fn debug_shows_no_value() {
         assert_eq!(format!("{:?}", CookieOptions::new().give("secret", None, Scheme::Http)), "SetCookie(..)");
-    }
-
-    proptest! {
-        #[test]
-        fn neighbours_never_hide_ours(
-            before in prop::collection::vec(any::<u8>(), 0..200),
-            after in prop::collection::vec(any::<u8>(), 0..200),
-        ) {
-            let header = [&before[..], b"; id=ours;", &after].concat();
-            prop_assert!(values(&header, "id").any(|value| value == b"ours"));
-        }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use crate::data::{NewOwn, SessionData};
+use crate::data::{MAX_SPLICES, NewOwn, Record, SessionData};
 use crate::error::Result;
 use crate::json;
 
@@ -50,7 +50,7 @@ impl Change {
 }
 
 impl Edits {
-    pub(crate) fn insert(&mut self, key: &str, value: Vec<u8>) {
+    pub(crate) fn insert(&mut self, key: impl Into<Box<str>>, value: Vec<u8>) {
         self.changes.insert(key.into(), Change::Set(value));
     }
 
@@ -100,7 +100,7 @@ impl Edits {
             });
         }
         let mut met = vec![false; self.changes.len()];
-        let unchanged = base.members().all(|(key, value)| match self.find(key) {
+        let unchanged = base.record().members().all(|(key, value)| match self.find(key) {
             Some((index, change)) => {
                 met[index] = true;
                 change.value().is_some_and(|new| json::same_value(value, new))
@@ -112,19 +112,25 @@ impl Edits {
 
     /// Returns whether nothing of the record remains with these edits but what they make.
     pub(crate) fn cover(&self, base: &SessionData) -> bool {
-        self.cleared || base.members().all(|(key, _)| self.find(key).is_some())
+        self.cleared || base.record().members().all(|(key, _)| self.find(key).is_some())
     }
 
     /// Returns the record with these edits and this own member.
     pub(crate) fn apply(&self, base: &SessionData, own: NewOwn<'_>) -> Result<SessionData> {
-        // Most requests that change something give another value to a key or two.
-        if !self.cleared && self.changes.len() <= FEW {
-            let cuts = self.changes.iter().map(|(key, change)| base.cut_value(key, change.value()?));
-            if let Some(data) = cuts.collect::<Option<_>>().and_then(|cuts| base.replace(own, cuts)) {
-                return Ok(data);
-            }
+        let record = match self.splice(base.record(), own) {
+            Some(record) => record,
+            None => base.record().rewrite(own, &self.members(base))?,
+        };
+        Ok(record.into())
+    }
+
+    /// Does so by giving another value to a key or two, which is what most requests do; `None` if that is not all.
+    fn splice(&self, base: &Record, own: NewOwn<'_>) -> Option<Record> {
+        if self.cleared || self.changes.len() > MAX_SPLICES {
+            return None;
         }
-        base.rewrite(own, &self.members(base))
+        let splices = self.changes.iter().map(|(key, change)| base.splice_value(key, change.value()?));
+        base.splice(own, splices.collect::<Option<_>>()?)
     }
 
     /// Returns the members of a record with these edits: those that stay in their order, then the
@@ -132,7 +138,7 @@ impl Edits {
     fn members<'a>(&'a self, base: &'a SessionData) -> Vec<(Cow<'a, [u8]>, &'a [u8])> {
         let mut met = vec![false; self.changes.len()];
         let mut members = Vec::with_capacity(self.changes.len() + 10);
-        for (key, value) in base.members() {
+        for (key, value) in base.record().members() {
             match self.find(key) {
                 Some((index, change)) => {
                     // A key that occurs twice is written once.
@@ -263,7 +269,7 @@ mod tests {
             let mut edits = Edits::default();
             for act in acts.iter().cloned() {
                 match act {
-                    Act::Insert(key, n) => edits.insert(&key, json(n.into())),
+                    Act::Insert(key, n) => edits.insert(key, json(n.into())),
                     Act::Remove(key) => edits.remove(&key),
                     Act::Clear => edits.clear(),
                     Act::Add(key, n) => {

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use crate::cookie::SetCookie;
+use crate::set_cookie::SetCookie;
 
 /// The result of what a session is asked.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -47,6 +47,8 @@ pub enum ErrorKind {
     Random,
     /// The options contradict each other; the message says how to mend them.
     Options,
+    /// A handler asks for its session, and there is no layer around its route that opens one.
+    NoLayer,
     /// Sessions of this format do not have what was asked for.
     Unsupported,
 }
@@ -85,6 +87,11 @@ impl Error {
     /// Returns the store's error, if it was the store that failed.
     pub fn store(&self) -> Option<&sosa::Error> {
         self.0.source.as_deref()?.downcast_ref().filter(|_| self.kind() == ErrorKind::Store)
+    }
+
+    /// Returns whether it is about one record alone, which cannot be read.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.store().is_some_and(|error| error.kind() == sosa::ErrorKind::Decode)
     }
 
     /// Returns the HTTP status that tells this error: 503 if the store is or was unavailable, late or full,

@@ -1,12 +1,12 @@
-//! The secret that a cookie carries, and the public handle under which its record is stored.
+//! The secret that a cookie carries, and the public id under which its record is stored.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
-use sosa::MAX_ID_LEN;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -17,14 +17,15 @@ use crate::error::{Error, ErrorKind, Result};
 pub(crate) struct SessionId {
     text: Text,
     /// Computed when it is first asked for.
-    handle: OnceLock<Handle>,
+    public_id: OnceLock<PublicId>,
 }
 
 #[derive(Clone)]
 enum Text {
     // Without an allocation, since each request with a session makes one.
     Ours([u8; ID_LEN]),
-    Any(Box<str>),
+    #[cfg(feature = "express")]
+    Express(Box<str>),
 }
 
 const RANDOM_BYTES: usize = 24;
@@ -47,15 +48,14 @@ impl SessionId {
     /// Reads what a cookie says. Whatever cannot be one of our ids is `None`, so that it costs no
     /// call of the store.
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
-        // Without a way out of the loop, so that it looks at many bytes at once.
-        let is_ours = |byte: &u8| byte.is_ascii_alphanumeric() | (*byte == b'-') | (*byte == b'_');
         let text: [u8; ID_LEN] = value.try_into().ok()?;
-        text.iter().fold(true, |ours, byte| ours & is_ours(byte)).then(|| Self::new(Text::Ours(text)))
+        is_base64url(&text).then(|| Self::new(Text::Ours(text)))
     }
 
-    /// Takes an id that a key has signed, as it is. What no collection takes is `None`.
-    pub(crate) fn signed(id: &str) -> Option<Self> {
-        (1..=MAX_ID_LEN).contains(&id.len()).then(|| Self::new(Text::Any(id.into())))
+    /// Takes an id that a program with Express has made, as it is. What no collection takes is `None`.
+    #[cfg(feature = "express")]
+    pub(crate) fn of_express(id: &str) -> Option<Self> {
+        (1..=sosa::MAX_ID_LEN).contains(&id.len()).then(|| Self::new(Text::Express(id.into())))
     }
 
     /// Returns whether both are the same. It compares what one request came with, and tells nobody how far they agree.
@@ -64,24 +64,25 @@ impl SessionId {
     }
 
     fn new(text: Text) -> Self {
-        Self { text, handle: OnceLock::new() }
+        Self { text, public_id: OnceLock::new() }
     }
 
     /// Returns the secret itself, for the cookie alone.
     pub(crate) fn expose(&self) -> &str {
         match &self.text {
             Text::Ours(text) => std::str::from_utf8(text).expect("base64 is ASCII"),
-            Text::Any(text) => text,
+            #[cfg(feature = "express")]
+            Text::Express(text) => text,
         }
     }
 
-    pub(crate) fn handle(&self) -> Handle {
-        *self.handle.get_or_init(|| {
-            let mut text = [0; HANDLE_LEN];
+    pub(crate) fn public_id(&self) -> PublicId {
+        *self.public_id.get_or_init(|| {
+            let mut text = [0; PUBLIC_LEN];
             URL_SAFE_NO_PAD
                 .encode_slice(Sha256::digest(self.expose()), &mut text)
                 .expect("32 bytes are 43 characters of base64");
-            Handle(text)
+            PublicId(text)
         })
     }
 }
@@ -92,41 +93,61 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// Where the record of a session is stored: what the store calls it. It prints as the handle.
+/// The ids that a request came with, each of them once. Most come with one.
+#[derive(Default)]
+pub(crate) struct Ids {
+    pub(crate) first: Option<SessionId>,
+    pub(crate) others: Vec<SessionId>,
+}
+
+impl Ids {
+    pub(crate) fn add(&mut self, id: SessionId) {
+        match &self.first {
+            None => self.first = Some(id),
+            Some(first) if first.is(&id) || self.others.iter().any(|other| other.is(&id)) => {}
+            Some(_) => self.others.push(id),
+        }
+    }
+}
+
+/// Where the record of a session is stored: what the store calls it. It prints as the public id.
 #[derive(Clone)]
-pub(crate) enum Place {
+pub(crate) enum StorageKey {
     /// Under the hash of its id.
-    Hashed(Handle),
+    Hashed(PublicId),
     /// Under the id itself, as Express does it.
+    #[cfg(feature = "express")]
     Plain(SessionId),
 }
 
-impl Place {
-    /// Returns the key, which may be a secret.
-    pub(crate) fn key(&self) -> &str {
+impl StorageKey {
+    /// Returns the text itself, which may be a secret.
+    pub(crate) fn expose(&self) -> &str {
         match self {
-            Self::Hashed(handle) => handle.as_str(),
+            Self::Hashed(public_id) => public_id.as_str(),
+            #[cfg(feature = "express")]
             Self::Plain(id) => id.expose(),
         }
     }
 
-    pub(crate) fn handle(&self) -> Handle {
+    pub(crate) fn public_id(&self) -> PublicId {
         match self {
-            Self::Hashed(handle) => *handle,
-            Self::Plain(id) => id.handle(),
+            Self::Hashed(public_id) => *public_id,
+            #[cfg(feature = "express")]
+            Self::Plain(id) => id.public_id(),
         }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for StorageKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.handle().fmt(f)
+        self.public_id().fmt(f)
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for StorageKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.handle(), f)
+        fmt::Debug::fmt(&self.public_id(), f)
     }
 }
 
@@ -135,31 +156,55 @@ impl fmt::Debug for Place {
 /// It is safe to show and to log, since no cookie can be made from it. The session's record is stored under
 /// it, so that a store or a backup that leaks opens no session; but for sessions that are shared with
 /// Express, which keeps them under their ids.
+///
+/// ```
+/// use sosa_session::PublicId;
+///
+/// let id: PublicId = "v_yzzErpsb4YZGvkopAiMyhfCec-ZLiKghyU_t94hGI".parse()?;
+/// assert_eq!(id.to_string(), id.as_str());
+/// assert!("no public id".parse::<PublicId>().is_err());
+/// # Ok::<(), sosa_session::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Handle([u8; HANDLE_LEN]);
+pub struct PublicId([u8; PUBLIC_LEN]);
 
-const HANDLE_LEN: usize = 43;
+const PUBLIC_LEN: usize = 43;
 
-impl Handle {
-    /// Returns the handle as text.
+impl PublicId {
+    /// Returns the public id as text.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("a handle is ASCII")
-    }
-
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        text.is_ascii().then(|| text.as_bytes().try_into().ok().map(Self))?
+        std::str::from_utf8(&self.0).expect("a public id is ASCII")
     }
 }
 
-impl fmt::Display for Handle {
+impl FromStr for PublicId {
+    type Err = Error;
+
+    /// Reads a public id that was shown.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Decode`] if the text is not 43 characters of base64url.
+    fn from_str(text: &str) -> Result<Self> {
+        let text = text.as_bytes().try_into().ok().filter(|text: &[u8; PUBLIC_LEN]| is_base64url(text));
+        text.map(Self).ok_or_else(|| Error::new(ErrorKind::Decode, "a public id is 43 characters of base64url"))
+    }
+}
+
+/// Without a way out of the loop, so that it looks at many bytes at once.
+fn is_base64url(text: &[u8]) -> bool {
+    text.iter().fold(true, |all, byte| all & (byte.is_ascii_alphanumeric() | (*byte == b'-') | (*byte == b'_')))
+}
+
+impl fmt::Display for PublicId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl fmt::Debug for Handle {
+impl fmt::Debug for PublicId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Handle({})", self.as_str())
+        write!(f, "PublicId({})", self.as_str())
     }
 }
 
@@ -169,10 +214,13 @@ mod tests {
 
     /// Stored records are found by this: a change logs everybody out.
     #[test]
-    fn golden_handle() {
+    fn golden_public_id() {
         let id = SessionId::parse(b"AAECAwQFBgcICQoLDA0ODxAREhMUFRYX").unwrap();
-        assert_eq!(id.handle().as_str(), GOLDEN);
-        assert_eq!(Handle::parse(GOLDEN), Some(id.handle()));
+        assert_eq!(id.public_id().as_str(), GOLDEN);
+        assert_eq!(GOLDEN.parse::<PublicId>().unwrap(), id.public_id());
+        for text in ["", &GOLDEN[1..], &GOLDEN.replace('_', "+"), &GOLDEN.replace("_y", "é")] {
+            assert_eq!(text.parse::<PublicId>().unwrap_err().kind(), ErrorKind::Decode);
+        }
     }
 
     const GOLDEN: &str = "v_yzzErpsb4YZGvkopAiMyhfCec-ZLiKghyU_t94hGI";
@@ -181,7 +229,7 @@ mod tests {
     fn ids_are_new_and_can_be_read_back() {
         let (one, other) = (SessionId::random().unwrap(), SessionId::random().unwrap());
         assert!(one.expose() != other.expose());
-        assert_eq!(SessionId::parse(one.expose().as_bytes()).unwrap().handle(), one.handle());
+        assert_eq!(SessionId::parse(one.expose().as_bytes()).unwrap().public_id(), one.public_id());
     }
 
     #[test]
@@ -195,6 +243,6 @@ mod tests {
     #[test]
     fn debug_shows_no_id() {
         let id = SessionId::random().unwrap();
-        assert!(!format!("{id:?} {:?}", id.handle()).contains(id.expose()));
+        assert!(!format!("{id:?} {:?}", id.public_id()).contains(id.expose()));
     }
 }

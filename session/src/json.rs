@@ -5,11 +5,14 @@
 
 use std::borrow::Cow;
 
-/// Where one member lies: the key without its quotes, and the value, as offsets into the text.
+/// Where something begins in a text, and the offset behind it.
+pub(crate) type Range = (u32, u32);
+
+/// Where one member lies: the key without its quotes, and the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
-    pub(crate) key: (u32, u32),
-    pub(crate) value: (u32, u32),
+    pub(crate) key: Range,
+    pub(crate) value: Range,
 }
 
 /// Finds the members of the object that `text` is; `None` if it is no object, or is 4 GiB or more.
@@ -19,7 +22,7 @@ pub(crate) fn members(text: &[u8]) -> Option<Vec<Span>> {
     (space(text, end) == text.len()).then_some(spans)
 }
 
-/// Finds the members of the object that begins at `at`, and the place behind it.
+/// Finds the members of the object that begins at `at`, and the offset behind it.
 fn members_at(text: &[u8], at: usize, value_end: impl Fn(usize) -> Option<usize>) -> Option<(Vec<Span>, usize)> {
     let span = |from: usize, to: usize| (from as u32, to as u32);
     let mut spans = Vec::new();
@@ -41,9 +44,14 @@ fn members_at(text: &[u8], at: usize, value_end: impl Fn(usize) -> Option<usize>
     (text.get(at) == Some(&b'}')).then_some((spans, at + 1))
 }
 
-/// Returns what lies between two places.
-pub(crate) fn cut(text: &[u8], (from, to): (u32, u32)) -> &[u8] {
+/// Returns what lies in a range.
+pub(crate) fn slice(text: &[u8], (from, to): Range) -> &[u8] {
     &text[from as usize..to as usize]
+}
+
+/// Returns a range of a text as text.
+pub(crate) fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("JSON is text, and cut between characters")
 }
 
 /// Returns what a key says, given its text without the quotes. A key that no Rust string can hold,
@@ -96,13 +104,10 @@ fn same_scalar(one: &[u8], other: &[u8]) -> bool {
 /// How deep a value may be nested that is compared.
 const MAX_DEPTH: usize = 128;
 
-/// Where a value begins, and the place behind it.
-type Stretch = (u32, u32);
-
 /// An array or object, and where those in it end, so that each is passed over in one step.
 struct Nested<'a> {
     text: &'a [u8],
-    /// For each place at which one begins, the place behind it.
+    /// For each place at which one begins, the offset behind it.
     ends: Vec<u32>,
 }
 
@@ -137,8 +142,8 @@ impl<'a> Nested<'a> {
         }
     }
 
-    fn is_same(&self, here: Stretch, other: &Self, there: Stretch) -> bool {
-        let (one, two) = (cut(self.text, here), cut(other.text, there));
+    fn is_same(&self, here: Range, other: &Self, there: Range) -> bool {
+        let (one, two) = (slice(self.text, here), slice(other.text, there));
         match (one.first(), two.first()) {
             (Some(b'['), Some(b'[')) => match (self.elements(here), other.elements(there)) {
                 (Some(ones), Some(others)) => {
@@ -159,7 +164,7 @@ impl<'a> Nested<'a> {
     }
 
     /// Finds the elements of an array.
-    fn elements(&self, (from, _): Stretch) -> Option<Vec<Stretch>> {
+    fn elements(&self, (from, _): Range) -> Option<Vec<Range>> {
         let mut elements = Vec::new();
         let mut at = space(self.text, from as usize + 1);
         while self.text.get(at)? != &b']' {
@@ -174,9 +179,9 @@ impl<'a> Nested<'a> {
     }
 
     /// Returns the members of an object by their keys; `None` if a key cannot be told.
-    fn sorted(&self, (from, _): Stretch) -> Option<Vec<(Cow<'a, str>, Stretch)>> {
+    fn sorted(&self, (from, _): Range) -> Option<Vec<(Cow<'a, str>, Range)>> {
         let (spans, _) = members_at(self.text, from as usize, |at| self.value_end(at))?;
-        let members = spans.iter().map(|span| Some((unescape(cut(self.text, span.key))?, span.value)));
+        let members = spans.iter().map(|span| Some((unescape(slice(self.text, span.key))?, span.value)));
         let mut members: Vec<_> = members.collect::<Option<_>>()?;
         members.sort_by(|one, other| one.0.cmp(&other.0));
         Some(members)
@@ -205,7 +210,7 @@ fn space(text: &[u8], at: usize) -> usize {
     at + len
 }
 
-/// Returns the place behind the string that starts at `at`.
+/// Returns the offset behind the string that starts at `at`.
 fn string_end(text: &[u8], at: usize) -> Option<usize> {
     let mut at = at + 1;
     loop {
@@ -218,7 +223,7 @@ fn string_end(text: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// Returns the place behind the value that starts at `at`.
+/// Returns the offset behind the value that starts at `at`.
 fn value_end(text: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
     let mut depth = 0_usize;

@@ -1,44 +1,53 @@
 //! What a value in a session is found by.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// The name of a value: a `&str`, a `&String`, or a [`Field`].
-pub trait Name {
-    /// Returns the name.
-    fn name(&self) -> &str;
-}
-
-/// A name for values of type `V`. Text is one for every type, a [`Field`] for its own alone.
+/// A key under which a session holds values of type `V`: text, which takes every type, or a [`Field`], which takes its
+/// own.
+///
+/// It is implemented for `&str`, `String`, `&String`, `Cow<str>` and [`Field`], and cannot be implemented elsewhere.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no key for a value of type `{V}`",
     note = "a `Field<V>` takes and gives values of its own type `V`; a `&str` any type"
 )]
-pub trait Key<V>: Name {}
+pub trait FieldKey<V>: AsRef<str> + Send + sealed::Sealed {}
 
-impl Name for &str {
-    fn name(&self) -> &str {
-        self
-    }
+/// A key under which a value of type `V` can be inserted: a [`FieldKey`], and a [`Field`] also for a reference to its
+/// type, a `Field<String>` for `&str`, and a `Field<Vec<T>>` for `&[T]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` takes no value of type `{V}`",
+    note = "a `Field<V>` takes a `V` or a `&V`; a `&str` any type"
+)]
+pub trait InsertKey<V>: AsRef<str> + Send + sealed::Sealed {}
+
+mod sealed {
+    pub trait Sealed {}
 }
 
-impl Name for &String {
-    fn name(&self) -> &str {
-        self
-    }
+macro_rules! text_is_a_key {
+    ($($text:ty),*) => {
+        $(
+            impl sealed::Sealed for $text {}
+            impl<V> FieldKey<V> for $text {}
+            impl<V> InsertKey<V> for $text {}
+        )*
+    };
 }
 
-impl<V> Key<V> for &str {}
-impl<V> Key<V> for &String {}
+text_is_a_key!(&str, String, &String, Cow<'_, str>);
 
 /// A key that knows the type of its value, to be declared once.
 ///
 /// ```
 /// use sosa_session::{Field, RequestHead, SessionOptions, Sessions};
 ///
+/// const USER: Field<String> = Field::new("user");
 /// const CART: Field<Vec<String>> = Field::new("cart");
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_session::Result<()> {
 /// # let session = Sessions::new(SessionOptions::memory()).open(RequestHead::new([]));
+/// session.insert(USER, "ada").await?;
 /// session.update(CART, |cart| {
 ///     let mut cart = cart.unwrap_or_default();
 ///     cart.push("tea".to_owned());
@@ -60,13 +69,18 @@ impl<V> Field<V> {
     }
 }
 
-impl<V> Name for Field<V> {
-    fn name(&self) -> &str {
+impl<V> AsRef<str> for Field<V> {
+    fn as_ref(&self) -> &str {
         self.name
     }
 }
 
-impl<V> Key<V> for Field<V> {}
+impl<V> sealed::Sealed for Field<V> {}
+impl<V> FieldKey<V> for Field<V> {}
+impl<V> InsertKey<V> for Field<V> {}
+impl<V> InsertKey<&V> for Field<V> {}
+impl InsertKey<&str> for Field<String> {}
+impl<T> InsertKey<&[T]> for Field<Vec<T>> {}
 
 // By hand: a key is a name, whatever its value can do.
 impl<V> Clone for Field<V> {

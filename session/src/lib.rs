@@ -3,8 +3,9 @@
 mod cookie;
 mod data;
 mod edits;
+mod engine;
 mod error;
-mod express;
+mod format;
 mod id;
 mod json;
 mod key;
@@ -13,23 +14,30 @@ mod plan;
 mod queue;
 mod session;
 mod sessions;
-mod signing;
+mod set_cookie;
+mod state;
 
 #[cfg(feature = "axum")]
 mod axum;
+#[cfg(feature = "signed")]
+mod signing;
 #[cfg(feature = "tower")]
 mod tower;
 
-pub use cookie::{CookieOptions, Priority, SameSite, Scheme, Secure, SetCookie};
+pub use cookie::{CookieOptions, Scheme, Secure};
 pub use data::SessionData;
 pub use error::{Error, ErrorKind, Result};
-pub use id::Handle;
-pub use key::{Field, Key, Name};
+pub use id::PublicId;
+pub use key::{Field, FieldKey, InsertKey};
 pub use options::{Lifetime, SessionOptions, TrustProxy};
 pub use session::Session;
 pub use sessions::{RequestHead, Sessions};
-pub use signing::SigningKey;
+pub use set_cookie::{Priority, SameSite, SetCookie};
 
+#[cfg(feature = "express")]
+pub use options::ExpressOptions;
+#[cfg(feature = "signed")]
+pub use signing::SigningKey;
 #[cfg(feature = "tower")]
 pub use tower::{SessionFuture, SessionLayer, SessionService};
 
@@ -37,5 +45,6 @@ pub use tower::{SessionFuture, SessionLayer, SessionService};
 pub use http;
 pub use sosa;
 
+#[cfg(feature = "express")]
 #[doc = include_str!("../EXPRESS.md")]
 pub mod from_express {}

@@ -1,7 +1,6 @@
-//! What is done with a session when its request ends, or saves it before: the whole policy, as a
-//! pure function.
+//! Decides what is done with a session when its request ends or saves it: the whole policy, as a pure function.
 
-/// What is known of the session that a request came with.
+/// Where the session of a request stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// The request came without one.
@@ -13,7 +12,7 @@ pub(crate) enum Origin {
     /// It came with the id of a session that another request has ended while this one was under
     /// way, or renewed a moment before: the client has been given another id since.
     Ended,
-    /// It came with the id of a record that cannot be read. What needs nothing of it goes on.
+    /// It came with the id of a record that cannot be read. An end and a new beginning need nothing of it.
     Unreadable,
     /// It came with the id of a live session.
     Resumed,
@@ -39,19 +38,20 @@ pub(crate) enum IdChange {
     Destroy,
 }
 
-/// Whether the response can carry a cookie.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Channel {
-    #[default]
+/// What the head of the response can still carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ResponseHead {
+    /// A cookie.
     Open,
-    /// The cookie must not travel over plain http.
+    /// None: it must not travel over plain http.
     Insecure,
-    /// The response's head has been sent.
-    Closed,
+    /// None: it has been sent.
+    Sent,
 }
 
 /// When the cookie of a session that goes on is sent again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(feature = "express"), allow(dead_code, reason = "a session of our own never rolls"))]
 pub(crate) enum Rolling {
     /// Never: it lives as long as the session can.
     #[default]
@@ -70,12 +70,12 @@ pub(crate) struct Context {
     pub(crate) rolling: Rolling,
     /// The cookie of a session that ended is taken back.
     pub(crate) takes_back: bool,
-    pub(crate) channel: Channel,
+    pub(crate) head: ResponseHead,
 }
 
 /// What is done in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Store {
+pub(crate) enum Action {
     Nothing,
     /// Look the id up, then plan again.
     Load,
@@ -101,64 +101,64 @@ pub(crate) enum Store {
 
 /// What the response's cookie does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cookie {
+pub(crate) enum CookieAction {
     Keep,
     Send,
     Remove,
 }
 
-/// Decides. Who obeys is [`crate::sessions`].
-pub(crate) fn plan(origin: Origin, data: Data, id: IdChange, context: Context) -> (Store, Cookie) {
-    let open = context.channel == Channel::Open;
-    let remove = if open && context.takes_back { Cookie::Remove } else { Cookie::Keep };
-    let announce = |store| if open { (store, Cookie::Send) } else { (Store::Withhold, Cookie::Keep) };
+/// Maps the session's state, and what was asked of it, to actions; the engine carries them out.
+pub(crate) fn plan(origin: Origin, data: Data, id: IdChange, context: Context) -> (Action, CookieAction) {
+    let open = context.head == ResponseHead::Open;
+    let remove = if open && context.takes_back { CookieAction::Remove } else { CookieAction::Keep };
+    let announce = |action| if open { (action, CookieAction::Send) } else { (Action::Withhold, CookieAction::Keep) };
 
     match (origin, id, data) {
-        (Origin::Unloaded, IdChange::Keep, Data::Same) if !context.touch_due => (Store::Nothing, Cookie::Keep),
-        (Origin::Unloaded, ..) => (Store::Load, Cookie::Keep),
+        (Origin::Unloaded, IdChange::Keep, Data::Same) if !context.touch_due => (Action::Nothing, CookieAction::Keep),
+        (Origin::Unloaded, ..) => (Action::Load, CookieAction::Keep),
 
         // There is nothing to end; at most a dead cookie to take back.
-        (Origin::Unknown, IdChange::Destroy, Data::Same) => (Store::Nothing, remove),
-        (Origin::None | Origin::Unknown, _, Data::Same) => (Store::Nothing, Cookie::Keep),
-        (Origin::None | Origin::Unknown, _, Data::Changed) => announce(Store::Create),
+        (Origin::Unknown, IdChange::Destroy, Data::Same) => (Action::Nothing, remove),
+        (Origin::None | Origin::Unknown, _, Data::Same) => (Action::Nothing, CookieAction::Keep),
+        (Origin::None | Origin::Unknown, _, Data::Changed) => announce(Action::Create),
 
         // Nothing was read that edits could be made to, or that a new id could go on with.
-        (Origin::Unreadable, IdChange::Keep | IdChange::Renew, Data::Same) => (Store::Nothing, Cookie::Keep),
-        (Origin::Unreadable, IdChange::Keep | IdChange::Renew, Data::Changed) => (Store::Drop, Cookie::Keep),
+        (Origin::Unreadable, IdChange::Keep | IdChange::Renew, Data::Same) => (Action::Nothing, CookieAction::Keep),
+        (Origin::Unreadable, IdChange::Keep | IdChange::Renew, Data::Changed) => (Action::Drop, CookieAction::Keep),
 
         // A late edit must not start a session whose cookie would replace the renewed one; a late
         // logout is meant for the renewed session too; a login that is tried again is a new one.
-        (Origin::Ended, IdChange::Keep, Data::Changed) => (Store::Drop, Cookie::Keep),
+        (Origin::Ended, IdChange::Keep, Data::Changed) => (Action::Drop, CookieAction::Keep),
         (Origin::Ended, IdChange::Keep | IdChange::Renew | IdChange::Regenerate, Data::Same) => {
-            (Store::Nothing, Cookie::Keep)
+            (Action::Nothing, CookieAction::Keep)
         }
-        (Origin::Ended, IdChange::Renew | IdChange::Regenerate, Data::Changed) => announce(Store::Create),
+        (Origin::Ended, IdChange::Renew | IdChange::Regenerate, Data::Changed) => announce(Action::Create),
 
         (Origin::Resumed, IdChange::Keep, data) => {
-            let store = match (data, context.channel) {
-                (Data::Changed, Channel::Insecure) => Store::Withhold,
-                (Data::Changed, Channel::Open | Channel::Closed) => Store::Update,
-                (Data::Same, _) if context.touch_due => Store::Touch,
-                (Data::Same, _) => Store::Nothing,
+            let action = match (data, context.head) {
+                (Data::Changed, ResponseHead::Insecure) => Action::Withhold,
+                (Data::Changed, ResponseHead::Open | ResponseHead::Sent) => Action::Update,
+                (Data::Same, _) if context.touch_due => Action::Touch,
+                (Data::Same, _) => Action::Nothing,
             };
             let again = match context.rolling {
                 Rolling::Never => false,
                 Rolling::WhenSaved => data == Data::Changed,
                 Rolling::Always => true,
             };
-            (store, if again && open { Cookie::Send } else { Cookie::Keep })
+            (action, if again && open { CookieAction::Send } else { CookieAction::Keep })
         }
-        (Origin::Resumed, IdChange::Renew, _) => announce(Store::Renew),
+        (Origin::Resumed, IdChange::Renew, _) => announce(Action::Renew),
         (Origin::Resumed | Origin::Unreadable, IdChange::Regenerate, Data::Changed) if open => {
-            announce(Store::Regenerate)
+            announce(Action::Regenerate)
         }
 
         // An end is honoured even where nothing may be saved.
         (Origin::Resumed | Origin::Ended | Origin::Unreadable, IdChange::Destroy, Data::Changed) if open => {
-            announce(Store::Replace)
+            announce(Action::Replace)
         }
         (Origin::Resumed | Origin::Unreadable, IdChange::Regenerate, _)
-        | (Origin::Resumed | Origin::Ended | Origin::Unreadable, IdChange::Destroy, _) => (Store::Destroy, remove),
+        | (Origin::Resumed | Origin::Ended | Origin::Unreadable, IdChange::Destroy, _) => (Action::Destroy, remove),
     }
 }
 
@@ -170,19 +170,19 @@ mod tests {
         [Origin::None, Origin::Unloaded, Origin::Unknown, Origin::Ended, Origin::Unreadable, Origin::Resumed];
     const DATA: [Data; 2] = [Data::Same, Data::Changed];
     const IDS: [IdChange; 4] = [IdChange::Keep, IdChange::Renew, IdChange::Regenerate, IdChange::Destroy];
-    const CHANNELS: [Channel; 3] = [Channel::Open, Channel::Insecure, Channel::Closed];
+    const HEADS: [ResponseHead; 3] = [ResponseHead::Open, ResponseHead::Insecure, ResponseHead::Sent];
 
     const ROLLINGS: [(Rolling, &str); 3] =
         [(Rolling::Never, ""), (Rolling::WhenSaved, "saved"), (Rolling::Always, "rolling")];
 
-    /// Every combination of origin, data, id and channel; `*` stands for all, `|` for or. Behind the
+    /// Every combination of origin, data, id and head; `*` stands for all, `|` for or. Behind the
     /// colon what is done, and what becomes of the cookie; then what is done if a touch is due, and
     /// what becomes of the cookie if it is sent again with what is saved, or always, where that differs.
     /// A cookie that is removed stays where none is taken back.
     const TABLE: &str = "
         None     Same    *                     *               : Nothing    Keep
         None     Changed *                     Open            : Create     Send
-        None     Changed *                     Insecure|Closed : Withhold   Keep
+        None     Changed *                     Insecure|Sent   : Withhold   Keep
 
         Unloaded Same    Keep                  *               : Nothing    Keep    touch Load
         Unloaded Same    Renew                 *               : Load       Keep
@@ -193,45 +193,45 @@ mod tests {
         Unknown  Same    Keep                  *               : Nothing    Keep
         Unknown  Same    Renew|Regenerate      *               : Nothing    Keep
         Unknown  Same    Destroy               Open            : Nothing    Remove
-        Unknown  Same    Destroy               Insecure|Closed : Nothing    Keep
+        Unknown  Same    Destroy               Insecure|Sent   : Nothing    Keep
         Unknown  Changed *                     Open            : Create     Send
-        Unknown  Changed *                     Insecure|Closed : Withhold   Keep
+        Unknown  Changed *                     Insecure|Sent   : Withhold   Keep
 
         Ended    Same    Keep                  *               : Nothing    Keep
         Ended    Same    Renew|Regenerate      *               : Nothing    Keep
         Ended    Same    Destroy               Open            : Destroy    Remove
-        Ended    Same    Destroy               Insecure|Closed : Destroy    Keep
+        Ended    Same    Destroy               Insecure|Sent   : Destroy    Keep
         Ended    Changed Keep                  *               : Drop       Keep
         Ended    Changed Renew|Regenerate      Open            : Create     Send
-        Ended    Changed Renew|Regenerate      Insecure|Closed : Withhold   Keep
+        Ended    Changed Renew|Regenerate      Insecure|Sent   : Withhold   Keep
         Ended    Changed Destroy               Open            : Replace    Send
-        Ended    Changed Destroy               Insecure|Closed : Destroy    Keep
+        Ended    Changed Destroy               Insecure|Sent   : Destroy    Keep
 
         Unreadable Same  Keep|Renew            *               : Nothing    Keep
         Unreadable Same  Regenerate|Destroy    Open            : Destroy    Remove
-        Unreadable Same  Regenerate|Destroy    Insecure|Closed : Destroy    Keep
+        Unreadable Same  Regenerate|Destroy    Insecure|Sent   : Destroy    Keep
         Unreadable Changed Keep|Renew          *               : Drop       Keep
         Unreadable Changed Regenerate          Open            : Regenerate Send
         Unreadable Changed Destroy             Open            : Replace    Send
-        Unreadable Changed Regenerate|Destroy  Insecure|Closed : Destroy    Keep
+        Unreadable Changed Regenerate|Destroy  Insecure|Sent   : Destroy    Keep
 
         Resumed  Same    Keep                  Open            : Nothing    Keep    touch Touch rolling Send
-        Resumed  Same    Keep                  Insecure|Closed : Nothing    Keep    touch Touch
+        Resumed  Same    Keep                  Insecure|Sent   : Nothing    Keep    touch Touch
         Resumed  Same    Renew                 Open            : Renew      Send
-        Resumed  Same    Renew                 Insecure|Closed : Withhold   Keep
+        Resumed  Same    Renew                 Insecure|Sent   : Withhold   Keep
         Resumed  Same    Regenerate            Open            : Destroy    Remove
-        Resumed  Same    Regenerate            Insecure|Closed : Destroy    Keep
+        Resumed  Same    Regenerate            Insecure|Sent   : Destroy    Keep
         Resumed  Same    Destroy               Open            : Destroy    Remove
-        Resumed  Same    Destroy               Insecure|Closed : Destroy    Keep
+        Resumed  Same    Destroy               Insecure|Sent   : Destroy    Keep
         Resumed  Changed Keep                  Open            : Update     Keep    saved Send rolling Send
         Resumed  Changed Keep                  Insecure        : Withhold   Keep
-        Resumed  Changed Keep                  Closed          : Update     Keep
+        Resumed  Changed Keep                  Sent            : Update     Keep
         Resumed  Changed Renew                 Open            : Renew      Send
-        Resumed  Changed Renew                 Insecure|Closed : Withhold   Keep
+        Resumed  Changed Renew                 Insecure|Sent   : Withhold   Keep
         Resumed  Changed Regenerate            Open            : Regenerate Send
-        Resumed  Changed Regenerate            Insecure|Closed : Destroy    Keep
+        Resumed  Changed Regenerate            Insecure|Sent   : Destroy    Keep
         Resumed  Changed Destroy               Open            : Replace    Send
-        Resumed  Changed Destroy               Insecure|Closed : Destroy    Keep
+        Resumed  Changed Destroy               Insecure|Sent   : Destroy    Keep
     ";
 
     #[test]
@@ -246,9 +246,9 @@ mod tests {
         for origin in ORIGINS {
             for data in DATA {
                 for id in IDS {
-                    for channel in CHANNELS {
+                    for head in HEADS {
                         let names =
-                            [format!("{origin:?}"), format!("{data:?}"), format!("{id:?}"), format!("{channel:?}")];
+                            [format!("{origin:?}"), format!("{data:?}"), format!("{id:?}"), format!("{head:?}")];
                         let fits = |row: &Vec<&str>| {
                             row.iter()
                                 .zip(&names)
@@ -265,14 +265,14 @@ mod tests {
                         for (rolling, word) in ROLLINGS {
                             for (touch_due, takes_back) in [(false, false), (false, true), (true, false), (true, true)]
                             {
-                                let store = if touch_due { or("touch", row[5]) } else { row[5].to_owned() };
+                                let action = if touch_due { or("touch", row[5]) } else { row[5].to_owned() };
                                 let cookie = or(word, row[6]);
                                 let cookie = if cookie == "Remove" && !takes_back { "Keep".to_owned() } else { cookie };
-                                let context = Context { touch_due, rolling, takes_back, channel };
+                                let context = Context { touch_due, rolling, takes_back, head };
                                 let (did, sent) = plan(origin, data, id, context);
                                 assert_eq!(
                                     (format!("{did:?}"), format!("{sent:?}")),
-                                    (store, cookie),
+                                    (action, cookie),
                                     "{names:?} {context:?}"
                                 );
                                 combinations += 1;
@@ -288,16 +288,19 @@ mod tests {
 
     /// What must hold whatever the table says.
     #[test]
-    fn no_cookie_without_a_channel_and_no_save_that_it_could_not_announce() {
+    fn no_cookie_that_the_head_cannot_carry_and_no_save_that_it_could_not_announce() {
         for origin in ORIGINS {
             for data in DATA {
                 for id in IDS {
-                    for channel in [Channel::Insecure, Channel::Closed] {
-                        let context = Context { touch_due: true, rolling: Rolling::Always, takes_back: true, channel };
-                        let (store, cookie) = plan(origin, data, id, context);
-                        assert_eq!(cookie, Cookie::Keep);
-                        assert!(!matches!(store, Store::Create | Store::Renew | Store::Regenerate | Store::Replace));
-                        assert!(store != Store::Update || channel == Channel::Closed);
+                    for head in [ResponseHead::Insecure, ResponseHead::Sent] {
+                        let context = Context { touch_due: true, rolling: Rolling::Always, takes_back: true, head };
+                        let (action, cookie) = plan(origin, data, id, context);
+                        assert_eq!(cookie, CookieAction::Keep);
+                        assert!(!matches!(
+                            action,
+                            Action::Create | Action::Renew | Action::Regenerate | Action::Replace
+                        ));
+                        assert!(action != Action::Update || head == ResponseHead::Sent);
                     }
                 }
             }

@@ -6,31 +6,31 @@ use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::id::Handle;
+use crate::id::PublicId;
 
-/// Who lost a race for a session waits here, behind those who lost before. It is no lock: whoever
-/// has not lost yet does not ask, and the condition of each save decides all the same, across
-/// processes too. It only keeps many requests from failing each other over and over.
+/// Requests that lost a race for a session wait here, in the order in which they lost. It is no lock: requests that
+/// have not lost do not ask, and the condition of each save decides all the same, across processes too. It only keeps
+/// many requests from making each other's saves fail over and over.
 #[derive(Clone, Default)]
-pub(crate) struct Queues(Arc<StdMutex<HashMap<Handle, Arc<Mutex<()>>>>>);
+pub(crate) struct Queues(Arc<StdMutex<HashMap<PublicId, Arc<Mutex<()>>>>>);
 
 /// A turn: the next in the queue waits until it is dropped.
 pub(crate) struct Turn {
     queues: Queues,
-    handle: Handle,
+    id: PublicId,
     turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl Queues {
     /// Waits for a turn.
-    pub(crate) async fn enter(&self, handle: Handle) -> Turn {
-        let queue = self.lock().entry(handle).or_default().clone();
-        let mut turn = Turn { queues: self.clone(), handle, turn: None };
+    pub(crate) async fn enter(&self, id: PublicId) -> Turn {
+        let queue = self.lock().entry(id).or_default().clone();
+        let mut turn = Turn { queues: self.clone(), id, turn: None };
         turn.turn = Some(queue.lock_owned().await);
         turn
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Handle, Arc<Mutex<()>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PublicId, Arc<Mutex<()>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -40,8 +40,8 @@ impl Drop for Turn {
         // Clones of a queue are made under this lock alone, so a count of one is the map's own.
         let mut queues = self.queues.lock();
         self.turn = None;
-        if queues.get(&self.handle).is_some_and(|queue| Arc::strong_count(queue) == 1) {
-            queues.remove(&self.handle);
+        if queues.get(&self.id).is_some_and(|queue| Arc::strong_count(queue) == 1) {
+            queues.remove(&self.id);
         }
     }
 }
@@ -61,10 +61,10 @@ mod tests {
     #[tokio::test]
     async fn turns_come_in_order_and_nothing_is_left() {
         let queues = Queues::default();
-        let handle = SessionId::random().unwrap().handle();
-        let first = queues.enter(handle).await;
-        let mut second = Box::pin(queues.enter(handle));
-        let mut third = Box::pin(queues.enter(handle));
+        let id = SessionId::random().unwrap().public_id();
+        let first = queues.enter(id).await;
+        let mut second = Box::pin(queues.enter(id));
+        let mut third = Box::pin(queues.enter(id));
         assert!(second.as_mut().now_or_never().is_none());
         assert!(third.as_mut().now_or_never().is_none());
         drop(first);

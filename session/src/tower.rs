@@ -12,11 +12,11 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::cookie::SetCookie;
 use crate::error::{Error, Result};
-use crate::options::{SessionOptions, TrustProxy};
+use crate::options::SessionOptions;
 use crate::session::Session;
 use crate::sessions::{RequestHead, Sessions};
+use crate::set_cookie::SetCookie;
 
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -54,21 +54,29 @@ impl SessionLayer {
     ///
     /// # Panics
     ///
-    /// If the options contradict each other. [`Sessions::try_new`] returns that as an error.
+    /// If the options contradict each other. [`try_new`](Self::try_new) returns that as an error.
     pub fn new(options: impl Into<SessionOptions>) -> Self {
         Sessions::new(options).into()
     }
 
-    /// Says how to find out who sent a request, for [`TrustProxy::When`].
+    /// Makes the layer, from options or from a collection alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sessions::try_new`].
+    pub fn try_new(options: impl Into<SessionOptions>) -> Result<Self> {
+        Sessions::try_new(options).map(Self::from)
+    }
+
+    /// Says how to find out who sent a request, for a [`TrustProxy`](crate::TrustProxy) that depends on it.
     /// With axum's `into_make_service_with_connect_info::<SocketAddr>()`:
     ///
     /// ```
     /// use axum::extract::ConnectInfo;
     /// use sosa_session::{SessionLayer, SessionOptions, TrustProxy};
-    /// use std::{net::SocketAddr, sync::Arc};
+    /// use std::net::SocketAddr;
     ///
-    /// let proxy = TrustProxy::When(Arc::new(|peer| peer.is_loopback()));
-    /// let layer = SessionLayer::new(SessionOptions::memory().trust_proxy(proxy))
+    /// let layer = SessionLayer::new(SessionOptions::memory().trust_proxy(TrustProxy::loopback()))
     ///     .peer(|extensions| extensions.get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip()));
     /// ```
     pub fn peer(mut self, peer: fn(&Extensions) -> Option<IpAddr>) -> Self {
@@ -102,9 +110,7 @@ impl<S> SessionService<S> {
     fn open<B>(&self, request: &Request<B>) -> Session {
         let headers = request.headers();
         let cookies = headers.get_all(COOKIE).iter().map(|value| (COOKIE.as_str(), value.as_bytes()));
-        let believed = !matches!(self.layer.sessions.options().proxy, TrustProxy::Never);
-        let proto = if believed { headers.get(&X_FORWARDED_PROTO) } else { None };
-        let proto = proto.map(|value| (X_FORWARDED_PROTO.as_str(), value.as_bytes()));
+        let proto = headers.get(&X_FORWARDED_PROTO).map(|value| (X_FORWARDED_PROTO.as_str(), value.as_bytes()));
         let peer = (self.layer.peer)(request.extensions());
         self.layer.sessions.open(RequestHead::new(cookies.chain(proto)).peer(peer))
     }

@@ -126,7 +126,7 @@ fn most_calls(states: &[State], action: Action) -> usize {
         }
 }
 
-/// Makes a cookie in this state, and returns its pair, and the handle of the session that is behind it.
+/// Makes a cookie in this state, and returns its pair, and the public id of the session that is behind it.
 async fn make(site: &Site, state: State, index: usize) -> (String, Option<String>) {
     if state == Malformed {
         return (format!("{NAME}=no-id"), None);
@@ -135,25 +135,25 @@ async fn make(site: &Site, state: State, index: usize) -> (String, Option<String
     let begun = site.open(&jar);
     begun.insert("user", format!("user {index}")).await.unwrap();
     site.close(&begun, &mut jar).await.unwrap();
-    let (cookie, handle) = (jar.clone().unwrap(), begun.handle().await.unwrap().to_string());
+    let (cookie, public_id) = (jar.clone().unwrap(), begun.public_id().await.unwrap().to_string());
     let put =
-        async |record: &str| site.store.inner.save(&handle, &record.parse::<SessionData>().unwrap()).await.unwrap();
+        async |record: &str| site.store.inner.save(&public_id, &record.parse::<SessionData>().unwrap()).await.unwrap();
     let session = site.open(&jar);
     match state {
-        Live => return (cookie, Some(handle)),
+        Live => return (cookie, Some(public_id)),
         Renewed => {
             session.renew().await.unwrap();
             site.close(&session, &mut jar).await.unwrap();
-            return (cookie, Some(session.handle().await.unwrap().to_string()));
+            return (cookie, Some(session.public_id().await.unwrap().to_string()));
         }
         LoggedOut => {
             session.destroy().await.unwrap();
             site.close(&session, &mut jar).await.unwrap();
         }
         // What has expired is absent, whatever the store still has of it.
-        Unknown | Idle => assert!(site.store.inner.destroy(&handle).await.unwrap()),
+        Unknown | Idle => assert!(site.store.inner.destroy(&public_id).await.unwrap()),
         BadlySigned => {
-            assert!(site.store.inner.destroy(&handle).await.unwrap());
+            assert!(site.store.inner.destroy(&public_id).await.unwrap());
             let (end, other) = if cookie.ends_with('A') { ('A', 'B') } else { ('B', 'A') };
             return (
                 format!("{}{}", &cookie[..cookie.len() - 1], if cookie.ends_with(end) { other } else { 'A' }),
@@ -162,7 +162,7 @@ async fn make(site: &Site, state: State, index: usize) -> (String, Option<String
         }
         Old => put(r#"{"sosa":{"v":1,"rev":1,"created":1},"user":"of long ago"}"#).await,
         Foreign => put(r#"{"of":"another program"}"#).await,
-        Unreadable => site.store.make_unreadable(&handle),
+        Unreadable => site.store.make_unreadable(&public_id),
         Malformed => unreachable!("it has no session"),
     }
     (cookie, None)
@@ -171,15 +171,15 @@ async fn make(site: &Site, state: State, index: usize) -> (String, Option<String
 async fn play(signed: bool, states: &[State], action: Action) {
     let key = SigningKey::new("a key of thirty-two bytes or more").unwrap();
     let site = site_with(|options| if signed { options.signed([key]) } else { options });
-    let (mut pairs, mut handles, mut old) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut pairs, mut public_ids, mut old) = (Vec::new(), Vec::new(), Vec::new());
     for (index, state) in states.iter().enumerate() {
-        let (pair, handle) = make(&site, *state, index).await;
+        let (pair, public_id) = make(&site, *state, index).await;
         if *state == Old {
             old = site.store.live().await;
-            old.retain(|live| !handles.iter().flatten().any(|handle| handle == live));
+            old.retain(|live| !public_ids.iter().flatten().any(|public_id| public_id == live));
         }
         pairs.push(pair);
-        handles.push(handle);
+        public_ids.push(public_id);
     }
     site.store.calls();
 
@@ -212,8 +212,9 @@ async fn play(signed: bool, states: &[State], action: Action) {
     let calls = site.store.calls();
     let mut live = site.store.live().await;
     // One that is older than any session may be opens none, even if nobody has looked at it and removed it.
-    live.retain(|handle| !old.contains(handle));
-    let still = (0..states.len()).filter(|index| handles[*index].as_ref().is_some_and(|handle| live.contains(handle)));
+    live.retain(|public_id| !old.contains(public_id));
+    let still =
+        (0..states.len()).filter(|index| public_ids[*index].as_ref().is_some_and(|public_id| live.contains(public_id)));
     let still: Vec<_> = still.collect();
     let found = Outcome { opens, sent, new: live.len() - still.len(), live: still };
     assert_eq!(found, expected(states, action), "signed: {signed}, {states:?}, {action:?}");
@@ -293,4 +294,38 @@ async fn eight_cookies_are_looked_at() {
     assert_eq!(user(format!("{short}; {ours}")).await, (true, 1));
     let same = vec![junk(1); 6].join("; ");
     assert_eq!(user(format!("{same}; {ours}")).await, (true, 2));
+}
+
+/// Who turns signing on may let those go on whose cookies are not signed; whatever else is in a cookie opens nothing.
+#[tokio::test]
+async fn unsigned_cookies_are_accepted_where_that_is_asked_for() {
+    let store = site().store;
+    let key = || SigningKey::new("0123456789abcdef0123456789abcdef").unwrap();
+    let [unsigned, strict, lenient] = [
+        SessionOptions::new(store.clone()),
+        SessionOptions::new(store.clone()).signed([key()]),
+        SessionOptions::new(store.clone()).signed([key()]).accept_unsigned(true),
+    ]
+    .map(Sessions::new);
+    let begin = async |sessions: &Sessions| {
+        let session = sessions.open(RequestHead::new([]));
+        session.insert("user", "ada").await.unwrap();
+        let cookie = sessions.close(&session).await.unwrap().unwrap();
+        cookie.value().split(';').next().unwrap().to_owned()
+    };
+    let opens = async |sessions: &Sessions, cookie: &str| {
+        let session = sessions.open(RequestHead::new([("cookie", cookie.as_bytes())]));
+        !session.is_new().await.unwrap()
+    };
+    let (plain, signed) = (begin(&unsigned).await, begin(&lenient).await);
+    assert!(signed.contains("s%3A"), "what is given out is signed");
+    for (cookie, opened) in [(&plain, [true, false, true]), (&signed, [false, true, true])] {
+        assert_eq!(
+            [opens(&unsigned, cookie).await, opens(&strict, cookie).await, opens(&lenient, cookie).await],
+            opened
+        );
+    }
+    let last = if signed.ends_with('A') { 'B' } else { 'A' };
+    let forged = format!("{}{last}", &signed[..signed.len() - 1]);
+    assert!(!opens(&lenient, &forged).await);
 }

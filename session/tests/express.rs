@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use sosa_memory::MemoryCollection;
 use sosa_session::sosa::{Clock, Collection, Expiry, LoadOptions};
-use sosa_session::{ErrorKind, Lifetime, RequestHead, Session, SessionData, SessionOptions, Sessions, SigningKey};
+use sosa_session::{
+    ErrorKind, ExpressOptions, Lifetime, RequestHead, Session, SessionData, SessionOptions, Sessions, SigningKey,
+};
 
 #[derive(Deserialize)]
 struct Vectors {
@@ -81,7 +83,8 @@ async fn what_express_accepts_and_makes() {
         let note = &vector.note;
         let records = records(&clock);
         records.save(&vector.sid, &vector.record.parse().expect("a record")).await.unwrap();
-        let options = SessionOptions::express(records.clone(), vector.secret.keys()).clock(clock.clone()).rolling(true);
+        let express = ExpressOptions::new(vector.secret.keys()).rolling(true);
+        let options = SessionOptions::express(records.clone(), express).clock(clock.clone());
         let sessions = Sessions::new(options);
         for value in [&vector.cookie_value, &vector.signed, &percent(&vector.signed), &format!("\"{}\"", vector.signed)]
         {
@@ -108,7 +111,7 @@ async fn what_express_refuses() {
         for id in vectors().accepted.iter().map(|accepted| &accepted.sid) {
             records.save(id, &r#"{"cookie":{},"user":"ada"}"#.parse().unwrap()).await.unwrap();
         }
-        let sessions = Sessions::new(SessionOptions::express(records, vector.secret.keys()));
+        let sessions = Sessions::new(SessionOptions::express(records, ExpressOptions::new(vector.secret.keys())));
         for value in [&vector.cookie_value, &vector.signed] {
             let session = open(&sessions, value);
             assert!(session.is_new().await.unwrap(), "{}", vector.note);
@@ -117,10 +120,14 @@ async fn what_express_refuses() {
     }
 }
 
+fn new_express() -> ExpressOptions {
+    ExpressOptions::new(["keyboard cat"])
+}
+
 fn site() -> (Sessions, Records, Clock) {
     let clock = Clock::manual();
     let records = records(&clock);
-    let options = SessionOptions::express(records.clone(), ["keyboard cat"]).clock(clock.clone());
+    let options = SessionOptions::express(records.clone(), new_express()).clock(clock.clone());
     (Sessions::new(options), records, clock)
 }
 
@@ -189,7 +196,7 @@ async fn what_was_destroyed_meanwhile_stays_so() {
 async fn a_rolling_cookie_is_not_sent_of_a_session_that_ended_meanwhile() {
     let clock = Clock::manual();
     let records = records(&clock);
-    let options = SessionOptions::express(records.clone(), ["keyboard cat"]).clock(clock.clone()).rolling(true);
+    let options = SessionOptions::express(records.clone(), new_express().rolling(true)).clock(clock.clone());
     let sessions = Sessions::new(options);
     let (cookie, id) = begin(&sessions).await;
     for ended in [false, true] {
@@ -336,7 +343,7 @@ async fn a_record_that_cannot_be_read_can_be_left_behind() {
     for asks in ["destroy", "regenerate", "renew"] {
         let clock = Clock::manual();
         let records = records(&clock);
-        let options = SessionOptions::express(records.clone(), ["keyboard cat"]).clock(clock.clone());
+        let options = SessionOptions::express(records.clone(), new_express()).clock(clock.clone());
         let sessions = Sessions::new(options);
         let first = sessions.open(RequestHead::new([]));
         first.insert("user", "ada").await.unwrap();

@@ -191,15 +191,38 @@ async fn what_it_met_on_the_way_is_kept_too() {
     second.insert("user", "bob").await.unwrap();
     limit.insert("read only", true).await.unwrap();
     site.close(&limit, &mut jar.clone()).await;
-    // The new record, the end, which finds the old one changed, twice a look, the new record, and then the end again.
+    // The new record, the end, which finds the old one changed, a look, the new record, and then the end again.
     let (other, same) = (site.clone(), jar.clone());
-    site.store.before(6, async move {
+    site.store.before(5, async move {
         let third = other.open(&same);
         third.renew().await.unwrap();
         other.close(&third, &mut same.clone()).await.expect("renewed");
     });
     assert_eq!(second.save().await.unwrap_err().kind(), ErrorKind::Ended);
     assert_eq!(site.store.live().await.len(), 1, "the third alone stands");
+}
+
+/// Each round is the new record, the end of the old one, and one look at what has become of that.
+#[tokio::test]
+async fn a_renewal_that_conflicts_looks_once_a_round() {
+    let site = site();
+    let mut jar = site.log_in().await;
+    // Another process, which waits for no turn of this one.
+    let elsewhere = Site { sessions: Sessions::new(SessionOptions::new(site.store.clone())), ..site.clone() };
+    let visit = |site: Site, jar: Jar, visits: u32| async move {
+        let session = site.open(&jar);
+        session.insert("visits", visits).await.unwrap();
+        session.save().await.unwrap();
+    };
+    let renewed = site.open(&jar);
+    renewed.renew().await.unwrap();
+    visit(elsewhere.clone(), jar.clone(), 1).await;
+    site.store.before(5, visit(elsewhere, jar.clone(), 2));
+    site.close(&renewed, &mut jar).await.expect("it is renewed");
+    // Of these two are those of the other process.
+    assert_eq!(site.store.calls(), 3 + 2 + 3 + 2);
+    assert_eq!(site.store.live().await.len(), 1);
+    assert_eq!(site.open(&jar).get("visits").await.unwrap(), Some(2));
 }
 
 #[tokio::test]
@@ -343,7 +366,7 @@ async fn what_is_not_of_this_request_is_not_discarded() {
             session.regenerate().await.unwrap();
         }
         session.insert("user", "bob").await.unwrap();
-        let shown = session.handle().await.unwrap();
+        let shown = session.public_id().await.unwrap();
         let others: SessionData = r#"{"sosa":{"v":1,"rev":1,"created":1},"user":"eve"}"#.parse().unwrap();
         site.store.inner.save(shown.as_str(), &others).await.unwrap();
         assert!(session.save().await.is_err());
@@ -356,11 +379,11 @@ async fn an_id_that_was_shown_stays_if_the_record_cannot_be_made() {
     let site = site();
     let session = site.open(&None);
     session.update("n", |n: Option<u8>| n.unwrap_or(0) + 1).await.unwrap();
-    let shown = session.handle().await.unwrap();
+    let shown = session.public_id().await.unwrap();
     site.store.fail_from(1, false);
     session.save().await.unwrap_err();
     site.store.mend();
-    assert_eq!(session.handle().await.unwrap(), shown);
+    assert_eq!(session.public_id().await.unwrap(), shown);
     session.save().await.unwrap();
     assert_eq!(site.store.live().await, [shown.to_string()]);
 }
@@ -391,14 +414,14 @@ async fn a_regeneration_does_not_follow_a_renewal() {
 async fn a_logout_ends_though_markers_name_each_other() {
     let site = site();
     let jar = site.log_in().await;
-    let handle = site.open(&jar).handle().await.unwrap();
+    let public_id = site.open(&jar).public_id().await.unwrap();
     let other = "A".repeat(43);
     let now = site.clock.now_millis();
     let marker = |named: &str| -> SessionData {
         format!(r#"{{"sosa":{{"v":1,"ended":{now},"as":"{named}"}}}}"#).parse().unwrap()
     };
-    for (first, second) in [(handle.as_str(), handle.as_str()), (&*other, handle.as_str())] {
-        site.store.inner.save(handle.as_str(), &marker(first)).await.unwrap();
+    for (first, second) in [(public_id.as_str(), public_id.as_str()), (&*other, public_id.as_str())] {
+        site.store.inner.save(public_id.as_str(), &marker(first)).await.unwrap();
         site.store.inner.save(&other, &marker(second)).await.unwrap();
         site.store.calls();
         let logout = site.open(&jar);
@@ -438,7 +461,7 @@ async fn late_requests_find_a_session_ended_whatever_the_clocks_say() {
             let other = Clock::manual();
             let (renews, meets) = if login_is_ahead { (&other, &site.clock) } else { (&site.clock, &other) };
             let old = site.log_in().await;
-            let marker = site.open(&old).handle().await.unwrap();
+            let marker = site.open(&old).public_id().await.unwrap();
             apart(&site.clock, &other, difference);
             let (one, two) = (server(&site.store, renews), server(&site.store, meets));
             let login = open(&one, &old);

@@ -40,14 +40,14 @@ async fn a_session_is_made_by_its_first_edit_and_announced_once() {
     let site = site();
     let mut jar = None;
     let session = site.open(&jar);
-    let handle = session.handle().await.unwrap();
+    let public_id = session.public_id().await.unwrap();
     session.insert("n", 1).await.unwrap();
     assert_eq!(session.rev().await.unwrap(), 0);
     let cookie = site.close(&session, &mut jar).await.unwrap();
     assert_eq!(site.store.calls(), 1);
     assert!(cookie.ends_with("; Path=/; HttpOnly; Secure; SameSite=Lax"), "{cookie}");
-    assert_eq!(site.store.live().await, [handle.to_string()], "it is stored under the handle that was shown");
-    assert!(!cookie.contains(handle.as_str()));
+    assert_eq!(site.store.live().await, [public_id.to_string()], "it is stored under the public id that was shown");
+    assert!(!cookie.contains(public_id.as_str()));
 
     let session = site.open(&jar);
     session.insert("n", 2).await.unwrap();
@@ -56,7 +56,7 @@ async fn a_session_is_made_by_its_first_edit_and_announced_once() {
     session.insert("m", 3).await.unwrap();
     assert!(site.close(&session, &mut jar).await.is_none(), "the client has the cookie");
     let session = site.open(&jar);
-    assert_eq!((session.rev().await.unwrap(), session.handle().await.unwrap()), (3, handle));
+    assert_eq!((session.rev().await.unwrap(), session.public_id().await.unwrap()), (3, public_id));
     assert_eq!(session.data().await.unwrap().iter().map(|(_, json)| json).collect::<Vec<_>>(), ["2", "3"]);
 }
 
@@ -149,9 +149,9 @@ async fn renew_keeps_the_data_under_a_new_id() {
     let session = site.open(&jar);
     session.insert("role", "admin").await.unwrap();
     session.renew().await.unwrap();
-    let before = session.handle().await.unwrap();
+    let before = session.public_id().await.unwrap();
     session.save().await.unwrap();
-    assert_ne!(session.handle().await.unwrap(), before);
+    assert_ne!(session.public_id().await.unwrap(), before);
     assert_eq!(session.rev().await.unwrap(), 2);
     site.close(&session, &mut jar).await.expect("the new id is announced");
     assert_ne!(jar, old);
@@ -243,14 +243,14 @@ async fn regenerate_and_destroy_start_a_new_session_if_something_is_inserted() {
         let mut jar = old.clone();
         let session = site.open(&jar);
         session.insert("lost", 1).await.unwrap();
-        let before = session.handle().await.unwrap();
+        let before = session.public_id().await.unwrap();
         if destroy {
             session.destroy().await.unwrap();
         } else {
             session.regenerate().await.unwrap();
         }
         assert_eq!((session.get::<u8>("user").await.unwrap(), session.rev().await.unwrap()), (None, 0));
-        let after = session.handle().await.unwrap();
+        let after = session.public_id().await.unwrap();
         assert_ne!(after, before);
         session.insert("user", "bob").await.unwrap();
         site.close(&session, &mut jar).await.unwrap();
@@ -340,7 +340,7 @@ async fn renewing_does_not_begin_anew_and_a_persistent_cookie_says_what_is_left(
 
 #[tokio::test]
 async fn where_no_cookie_may_be_sent_nothing_is_saved() {
-    let site = site_with(|options| options.scheme(Scheme::Http).trust_proxy(TrustProxy::Always));
+    let site = site_with(|options| options.scheme(Scheme::Http).trust_proxy(TrustProxy::always()));
     let plain = site.open(&None);
     plain.insert("user", "ada").await.unwrap();
     let error = plain.save().await.unwrap_err();
@@ -476,15 +476,15 @@ async fn a_renewal_whose_answer_is_lost_loses_no_session() {
 }
 
 #[tokio::test]
-async fn a_handle_that_was_shown_is_that_of_the_session_also_after_a_failed_save() {
+async fn a_public_id_that_was_shown_is_that_of_the_session_also_after_a_failed_save() {
     let site = site();
     let session = site.open(&None);
-    let handle = session.handle().await.unwrap();
+    let public_id = session.public_id().await.unwrap();
     session.insert("user", "ada").await.unwrap();
     site.store.fail_at(1, false);
     session.save().await.unwrap_err();
     site.close(&session, &mut None).await.unwrap();
-    assert_eq!(site.store.live().await, [handle.to_string()]);
+    assert_eq!(site.store.live().await, [public_id.to_string()]);
 
     let session = site.open(&None);
     session.insert("user", "eve").await.unwrap();
@@ -693,4 +693,15 @@ async fn many_writers_of_one_session_over_two_processes() {
     assert_eq!(data.keys().count(), 202);
     assert_eq!(data.get("count").unwrap(), Some(200));
     assert_eq!(data.rev(), 201);
+}
+
+#[tokio::test]
+async fn a_session_is_closed_by_those_that_opened_it() {
+    let (site, other) = (site(), site());
+    let session = site.open(&None);
+    session.insert("user", "ada").await.unwrap();
+    assert_eq!(other.sessions.close(&session).await.unwrap_err().kind(), ErrorKind::Options);
+    assert_eq!(site.sessions.cookie_name(), "__Host-id");
+    let cookie = site.sessions.clone().close(&session).await.unwrap().expect("it is not closed yet");
+    assert!(cookie.value().starts_with("__Host-id="));
 }

@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Router, body};
-use sosa_session::{Session, SessionLayer, SessionOptions};
+use sosa_session::{ErrorKind, Session, SessionLayer, SessionOptions};
 use tower::ServiceExt;
 
 async fn write(session: Session) -> sosa_session::Result<String> {
@@ -94,5 +94,7 @@ async fn a_route_without_the_layer_says_so() {
 fn contradicting_options_are_refused_when_the_layer_is_made() {
     use sosa_session::{CookieOptions, Secure};
     let cookie = CookieOptions::new().name("__Host-id").secure(Secure::Never);
-    let _ = SessionLayer::new(SessionOptions::memory().cookie(cookie));
+    let options = SessionOptions::memory().cookie(cookie);
+    assert_eq!(SessionLayer::try_new(options.clone()).unwrap_err().kind(), ErrorKind::Options);
+    let _ = SessionLayer::new(options);
 }

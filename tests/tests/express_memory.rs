@@ -6,7 +6,7 @@
 
 use cap::Cap;
 use sosa::Collection;
-use sosa_session::{RequestHead, SessionData, SessionOptions, Sessions, SigningKey};
+use sosa_session::{ExpressOptions, RequestHead, SessionData, SessionOptions, Sessions};
 use sosa_tests::Redis;
 
 #[global_allocator]
@@ -32,7 +32,7 @@ async fn read_one_key(sessions: &Sessions) -> usize {
 
 async fn cost(collection: impl Collection<SessionData> + Clone + 'static, size: usize) -> usize {
     collection.save(ID, &record(size)).await.expect("saved");
-    let sessions = Sessions::new(SessionOptions::express(collection, [SigningKey::from("keyboard cat")]));
+    let sessions = Sessions::new(SessionOptions::express(collection, ExpressOptions::new(["keyboard cat"])));
     // Connects, and makes room for such answers.
     for _ in 0..5 {
         read_one_key(&sessions).await;

@@ -27,7 +27,7 @@ impl Site {
         let first = self.sessions.open(RequestHead::new([]));
         first.insert("user", "ada").await.expect("inserted");
         let cookie = self.sessions.close(&first).await.expect("closed").expect("a cookie");
-        let key = format!("app:sessions:{}", first.handle().await.expect("a handle"));
+        let key = format!("app:sessions:{}", first.public_id().await.expect("a public id"));
         let () = cmd("SET").arg(&key).arg(record).arg("EX").arg(60).query_async(&mut self.redis).await.expect("set");
         (cookie.value().split(';').next().unwrap_or_default().to_owned(), key)
     }

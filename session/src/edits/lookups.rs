@@ -24,35 +24,35 @@ struct Index {
     /// The record that it is of, which stays alive so that no other can take its place.
     data: SessionData,
     // A map with a random seed: the keys may come from a client.
-    places: HashMap<Box<str>, usize>,
+    positions: HashMap<Box<str>, usize>,
 }
 
 impl Lookups {
     /// Returns the text of a value: what [`SessionData::raw`] returns.
     pub(super) fn find<'a>(&mut self, data: &'a SessionData, key: &str) -> Option<&'a [u8]> {
         if let Some(index) = self.index.as_ref().filter(|index| index.data.is_same(data)) {
-            return index.places.get(key).map(|place| data.value(*place));
+            return index.positions.get(key).map(|position| data.record().value(*position));
         }
-        let place = data.place(key);
-        let len = data.len();
-        self.compared += len - place.unwrap_or(0);
+        let position = data.record().position(key);
+        let len = data.record().len();
+        self.compared += len - position.unwrap_or(0);
         if len > FEW && self.compared > ROUNDS * len {
             *self = Self { compared: 0, index: Some(Box::new(Index::of(data))) };
         }
-        place.map(|place| data.value(place))
+        position.map(|position| data.record().value(position))
     }
 }
 
 impl Index {
     fn of(data: &SessionData) -> Self {
-        let mut places = HashMap::with_capacity(data.len());
-        for (place, (key, _)) in data.members().enumerate() {
+        let mut positions = HashMap::with_capacity(data.record().len());
+        for (position, (key, _)) in data.record().members().enumerate() {
             if let Some(key) = json::unescape(key) {
                 // Of two members with one key the last counts.
-                places.insert(key.into(), place);
+                positions.insert(key.into(), position);
             }
         }
-        Self { data: data.clone(), places }
+        Self { data: data.clone(), positions }
     }
 }
 

@@ -1,0 +1,423 @@
+//! What a request knows of its session, and what it has asked of it: data and transitions, without any I/O.
+//!
+//! Where it stands is its [`Origin`]:
+//!
+//! ```text
+//!   None                                         the request came without a cookie
+//!    │
+//!    │ moved_to                                  a session was created
+//!    ▼
+//!   Resumed ◀─────────────┐
+//!    │ │ │ ╰─ saved ──────┤                      it was updated
+//!    │ │ ╰─── moved_to ───┤                      it was renewed or regenerated
+//!    │ ╰─ leave ▶ None    │                      it was destroyed
+//!    ╰─── leave ▶ Ended   │                      another request has ended it
+//!                         │
+//!   Unloaded ─ found ─────┤                      the request came with a cookie, and looks it up
+//!    ▲        ╰ not_found ┼▶ Unknown             … of no session
+//!    │                    ├▶ Ended               … of one that was renewed
+//!    │                    ╰▶ Unreadable          … of a record that cannot be read
+//!    ╰─ unload ─ any but None                    it is to be loaded again
+//!
+//!   Unknown, Ended, Unreadable ─ moved_to ▶ Resumed
+//! ```
+
+use sosa::Revision;
+use tracing::warn;
+
+use crate::cookie::Scheme;
+use crate::edits::Edits;
+use crate::error::Result;
+use crate::format::{Changes, NewMaxAge, Rules, Snapshot};
+use crate::id::{Ids, PublicId, SessionId};
+use crate::plan::{CookieAction, Data, IdChange, Origin};
+
+/// The session as this request knows it, and what the request asked of it.
+pub(crate) struct State {
+    rules: Rules,
+    /// How the request came.
+    scheme: Scheme,
+    origin: Origin,
+    /// The id that the client has.
+    id: Option<SessionId>,
+    /// Others that came with it: one of them opens the session if that does not, and a logout ends them all.
+    others: Vec<SessionId>,
+    /// The id that a new session will have, once somebody asked for it.
+    next: Option<SessionId>,
+    /// The id of a renewal whose outcome is unknown.
+    renewing: Option<SessionId>,
+    /// The record as it was last read or saved, also while it is loaded again.
+    stored: Option<Stored>,
+    /// What a new session begins with, if that is anything.
+    blank: Option<Snapshot>,
+    asked: Asked,
+    /// What the response's cookie will do.
+    cookie: CookieAction,
+    /// The head of the response has been sent.
+    is_closed: bool,
+}
+
+/// A record, and its state in the store.
+#[derive(Clone)]
+pub(crate) struct Stored {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) revision: Revision,
+}
+
+/// What is found under an id.
+pub(crate) enum Found {
+    Live(Stored),
+    /// The marker of a session that goes on under another id.
+    Renewed(Option<PublicId>),
+    Nothing,
+}
+
+impl Found {
+    pub(crate) fn is_renewed_as(&self, id: PublicId) -> bool {
+        matches!(self, Self::Renewed(renewed_as) if *renewed_as == Some(id))
+    }
+
+    pub(crate) fn is_still(&self, revision: Revision) -> bool {
+        matches!(self, Self::Live(stored) if stored.revision == revision)
+    }
+}
+
+/// What the request has asked for, and is not done yet.
+#[derive(Default)]
+struct Asked {
+    edits: Edits,
+    max_age: NewMaxAge,
+    id_change: IdChange,
+    /// The deadline has to be moved, should nothing else move it.
+    touch_due: bool,
+    last_save: LastSave,
+}
+
+/// What came of the last save that the handler asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LastSave {
+    /// It is known; or there was none.
+    #[default]
+    Known,
+    /// It failed and may have been applied all the same: it is not sent again.
+    Uncertain,
+    /// The same, and more was asked for since.
+    UncertainAndMore,
+}
+
+impl State {
+    pub(crate) fn new(rules: Rules, Ids { first: id, others }: Ids, scheme: Scheme, is_closed: bool) -> Self {
+        let touch_due = id.is_some() && rules.touches_each_request;
+        Self {
+            rules,
+            scheme,
+            origin: if id.is_some() { Origin::Unloaded } else { Origin::None },
+            id,
+            others,
+            next: None,
+            renewing: None,
+            stored: None,
+            blank: None,
+            asked: Asked { touch_due, ..Asked::default() },
+            cookie: CookieAction::Keep,
+            is_closed,
+        }
+    }
+
+    // The session as it is known.
+
+    pub(crate) fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    pub(crate) fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Returns the id that the client has.
+    pub(crate) fn id(&self) -> Option<&SessionId> {
+        self.id.as_ref()
+    }
+
+    pub(crate) fn public_id(&self) -> Option<PublicId> {
+        self.id.as_ref().map(SessionId::public_id)
+    }
+
+    /// Returns the other ids that came with it.
+    pub(crate) fn others(&self) -> &[SessionId] {
+        &self.others
+    }
+
+    /// Returns the ids that the request came with, by their order.
+    pub(crate) fn came_with(&self, index: usize) -> Option<&SessionId> {
+        match index.checked_sub(1) {
+            None => self.id.as_ref(),
+            Some(other) => self.others.get(other),
+        }
+    }
+
+    pub(crate) fn renewing(&self) -> Option<&SessionId> {
+        self.renewing.as_ref()
+    }
+
+    pub(crate) fn stored(&self) -> Option<&Stored> {
+        self.stored.as_ref()
+    }
+
+    /// Returns the record of a session that goes on, under this id or another.
+    pub(crate) fn goes_on(&self) -> Option<&Snapshot> {
+        let keeps_data = matches!(self.asked.id_change, IdChange::Keep | IdChange::Renew);
+        self.stored.as_ref().filter(|_| keeps_data).map(|stored| &stored.snapshot)
+    }
+
+    /// Returns the record that edits are made to.
+    pub(crate) fn base(&self) -> &Snapshot {
+        base(self.stored.as_ref(), self.blank.as_ref(), self.asked.id_change)
+    }
+
+    pub(crate) fn cookie(&self) -> CookieAction {
+        self.cookie
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Returns the id of the session as it is: the client's, or that of the session that will be created.
+    pub(crate) fn current_id(&mut self) -> Result<SessionId> {
+        if let Some(id) = self.id.as_ref().filter(|_| self.goes_on().is_some()) {
+            return Ok(id.clone());
+        }
+        let next = self.next_id()?;
+        self.next = Some(next.clone());
+        Ok(next)
+    }
+
+    /// Takes the id of the session that will be created.
+    pub(crate) fn next_id(&mut self) -> Result<SessionId> {
+        self.next.take().map_or_else(SessionId::random, Ok)
+    }
+
+    // Requests of the handler.
+
+    pub(crate) fn id_change(&self) -> IdChange {
+        self.asked.id_change
+    }
+
+    pub(crate) fn is_touch_due(&self) -> bool {
+        self.asked.touch_due
+    }
+
+    pub(crate) fn last_save(&self) -> LastSave {
+        self.asked.last_save
+    }
+
+    pub(crate) fn changes(&self) -> Changes<'_> {
+        Changes { edits: &self.asked.edits, max_age: self.asked.max_age }
+    }
+
+    /// Returns the value of a key as this request sees it.
+    pub(crate) fn look_up(&mut self, key: &str) -> Option<&[u8]> {
+        let base = base(self.stored.as_ref(), self.blank.as_ref(), self.asked.id_change);
+        self.asked.edits.look_up(&base.data, key)
+    }
+
+    /// Returns what the changes amount to.
+    pub(crate) fn data(&self) -> Data {
+        if self.rules.stores_empty && self.asked.id_change == IdChange::Regenerate {
+            return Data::Changed;
+        }
+        let Asked { edits, max_age, .. } = &self.asked;
+        let same_data = edits.is_empty() || edits.change_nothing(&self.base().data);
+        let same_life = match (max_age, self.goes_on()) {
+            (Some(max_age), Some(snapshot)) => snapshot.has_max_age(*max_age),
+            // By itself it makes no session.
+            _ => true,
+        };
+        if same_data && same_life { Data::Same } else { Data::Changed }
+    }
+
+    pub(crate) fn has_changes(&self) -> bool {
+        let Asked { edits, max_age, id_change, .. } = &self.asked;
+        !edits.is_empty() || (max_age.is_some() && self.goes_on().is_some()) || *id_change != IdChange::Keep
+    }
+
+    /// Returns whether what this request asked for needs nothing of the session that it is asked of.
+    pub(crate) fn stands_alone(&self) -> bool {
+        self.asked.edits.cover(&self.base().data)
+    }
+
+    /// Notes that something is asked for, and returns the edits to note it in.
+    pub(crate) fn edit(&mut self) -> &mut Edits {
+        self.ask_for_more();
+        &mut self.asked.edits
+    }
+
+    #[cfg(feature = "express")]
+    pub(crate) fn change_max_age(&mut self, max_age: Option<u64>) {
+        self.ask_for_more();
+        self.asked.max_age = Some(max_age);
+    }
+
+    pub(crate) fn ask_for_touch(&mut self) {
+        self.asked.touch_due = true;
+    }
+
+    /// Asks for a new id; not after an end or a new beginning, which give one, too.
+    pub(crate) fn ask_for_renewal(&mut self) {
+        self.ask_for_more();
+        if self.asked.id_change == IdChange::Keep {
+            self.asked.id_change = IdChange::Renew;
+        }
+    }
+
+    /// Asks for an end or a new beginning, and drops the data. It may always be asked for again.
+    pub(crate) fn start_over(&mut self, id_change: IdChange) {
+        self.asked = Asked { id_change, ..Asked::default() };
+    }
+
+    /// Drops all that is asked for.
+    pub(crate) fn drop_changes(&mut self) {
+        self.asked = Asked::default();
+    }
+
+    /// Does the updates to the record as it is now.
+    pub(crate) fn rebase(&mut self) -> Result<()> {
+        let base = base(self.stored.as_ref(), self.blank.as_ref(), self.asked.id_change);
+        self.asked.edits.rebase(&base.data)
+    }
+
+    fn ask_for_more(&mut self) {
+        if self.asked.last_save == LastSave::Uncertain {
+            self.asked.last_save = LastSave::UncertainAndMore;
+        }
+    }
+
+    // Transitions.
+
+    pub(crate) fn set_blank(&mut self, blank: impl FnOnce() -> Option<Snapshot>) {
+        if self.blank.is_none() {
+            self.blank = blank();
+        }
+    }
+
+    /// One of the ids that the request came with has opened its session.
+    pub(crate) fn found(&mut self, index: usize, stored: Stored) {
+        self.settle_on(index, Origin::Resumed, Some(stored));
+    }
+
+    /// None of the ids has; this one says why.
+    pub(crate) fn not_found(&mut self, index: usize, origin: Origin) {
+        self.settle_on(index, origin, None);
+    }
+
+    fn settle_on(&mut self, index: usize, origin: Origin, stored: Option<Stored>) {
+        if let (Some(other), Some(id)) = (index.checked_sub(1), &mut self.id) {
+            std::mem::swap(id, &mut self.others[other]);
+        }
+        (self.origin, self.stored) = (origin, stored);
+    }
+
+    /// The session is to be loaded again, whatever was asked for.
+    pub(crate) fn unload(&mut self) {
+        self.drop_changes();
+        if self.origin != Origin::None {
+            self.origin = Origin::Unloaded;
+            self.asked.touch_due = self.rules.touches_each_request;
+        }
+    }
+
+    /// Another request has changed the session; what was asked for is done to that.
+    pub(crate) fn caught_up(&mut self, found: Found) -> Result<()> {
+        match found {
+            Found::Live(stored) => {
+                self.stored = Some(stored);
+                return self.rebase();
+            }
+            Found::Renewed(_) => self.origin = Origin::Ended,
+            Found::Nothing => self.origin = Origin::Unknown,
+        }
+        self.stored = None;
+        Ok(())
+    }
+
+    /// The record was saved under the id that it has.
+    pub(crate) fn saved(&mut self, stored: Stored) {
+        self.stored = Some(stored);
+    }
+
+    /// The session lives under another id, a new one or the old.
+    pub(crate) fn moved_to(&mut self, id: SessionId, stored: Stored) {
+        (self.origin, self.id, self.stored, self.renewing) = (Origin::Resumed, Some(id), Some(stored), None);
+    }
+
+    /// The id of a session that was not made is kept for the next try, since it may have been shown.
+    pub(crate) fn keep_for_next(&mut self, id: SessionId) {
+        self.next = Some(id);
+    }
+
+    /// A renewal has begun, or its outcome is unknown; or there is none.
+    pub(crate) fn set_renewing(&mut self, id: Option<SessionId>) {
+        self.renewing = id;
+    }
+
+    /// The plan has been carried out.
+    pub(crate) fn done(&mut self, destroyed: bool, cookie: CookieAction) {
+        if destroyed || cookie == CookieAction::Remove {
+            self.leave(Origin::None);
+        }
+        // Of a session that is still to be made.
+        let max_age = self.asked.max_age.filter(|_| self.stored.is_none());
+        self.asked = Asked { max_age, ..Asked::default() };
+        if cookie != CookieAction::Keep {
+            self.cookie = cookie;
+        }
+    }
+
+    /// The session has ended: by this request, or, with [`Origin::Ended`], by another.
+    pub(crate) fn leave(&mut self, origin: Origin) {
+        (self.origin, self.stored, self.cookie) = (origin, None, CookieAction::Keep);
+        if origin == Origin::None {
+            self.id = None;
+        }
+        self.drop_changes();
+    }
+
+    /// A save begins: its outcome is unknown if it is dropped on the way.
+    pub(crate) fn begin_save(&mut self) {
+        self.asked.last_save = if self.has_changes() { LastSave::Uncertain } else { LastSave::Known };
+    }
+
+    pub(crate) fn end_save(&mut self, last_save: LastSave) {
+        self.asked.last_save = last_save;
+    }
+
+    /// The head of the response is sent.
+    pub(crate) fn close(&mut self) {
+        self.is_closed = true;
+    }
+}
+
+fn base<'a>(stored: Option<&'a Stored>, blank: Option<&'a Snapshot>, id_change: IdChange) -> &'a Snapshot {
+    match (id_change, stored, blank) {
+        (IdChange::Keep | IdChange::Renew, Some(stored), _) => &stored.snapshot,
+        (_, _, Some(blank)) => blank,
+        _ => Snapshot::empty(),
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        if self.has_changes() {
+            warn!(
+                session = ?self.public_id(),
+                "a session was dropped with edits that were not saved: its request was cancelled or panicked, or they \
+                 came after the response and needed `save`"
+            );
+        }
+    }
+}
