@@ -245,6 +245,11 @@ impl CookieOptions {
         self.secure != Secure::Never
     }
 
+    /// Returns whether it depends on the scheme of the request whether the cookie is secure.
+    pub(crate) fn needs_scheme(&self) -> bool {
+        self.secure == Secure::Auto
+    }
+
     /// Returns whether a cookie may answer a request of this scheme.
     pub(crate) fn is_allowed(&self, scheme: Scheme) -> bool {
         self.secure != Secure::Always || scheme != Scheme::Http

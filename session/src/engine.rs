@@ -5,36 +5,64 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sosa::{Collection, Condition, DestroyOptions, Entry, Expiry, LoadOptions, Outcome, Revision, SaveOptions};
-use tracing::{debug, trace, warn};
+use tracing::field::display;
+use tracing::{debug, info, trace, warn};
 
+use crate::cookie::Scheme;
 use crate::data::SessionData;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{self, Format, Reading, Snapshot};
+use crate::format::{self, Format, Reading, Rules, Snapshot};
 use crate::id::{SessionId, StorageKey};
-use crate::options::SessionOptions;
+use crate::options::{DeadCookie, SessionOptions};
+use crate::outage::Outage;
 use crate::plan::{Action, Context, CookieAction, Data, IdChange, Origin, ResponseHead, plan};
 use crate::queue::{Queues, Turn};
+use crate::response::ResponseHeaders;
 use crate::set_cookie::SetCookie;
-use crate::state::{Found, LastSave, State, Stored};
+use crate::state::{Arrival, Found, LastSave, State, Stored};
 
 /// How many renewals an end follows: more than a client makes in half a minute.
 const MAX_RENEWALS: usize = 64;
+
+/// For how long after a request came the cookie of no session is taken back: for less than a renewed session's id is
+/// remembered, so that no request that was sent before a renewal takes the new cookie back.
+const DEAD_WITHIN: Duration = Duration::from_secs(20);
 
 /// Carries out what is planned for sessions, over one collection.
 #[derive(Debug)]
 pub(crate) struct Engine {
     options: SessionOptions,
     format: Arc<dyn Format>,
+    rules: Rules,
     queues: Queues,
+    outage: Outage,
+    told: Told,
+}
+
+/// What is told once, since it is a mistake of the program and the same for each request.
+#[derive(Debug, Default)]
+struct Told {
+    of_no_peer: AtomicBool,
+    of_no_scheme: AtomicBool,
+    #[cfg(feature = "tower")]
+    of_layers: AtomicBool,
+}
+
+/// Returns whether it is the first time.
+fn tells(told: &AtomicBool) -> bool {
+    !told.load(Ordering::Relaxed) && !told.swap(true, Ordering::Relaxed)
 }
 
 impl Engine {
     /// Takes options that have been checked.
     pub(crate) fn new(options: SessionOptions) -> Self {
-        Self { format: format::of(&options), options, queues: Queues::default() }
+        let format = format::of(&options);
+        let (queues, outage, told) = (Queues::default(), Outage::default(), Told::default());
+        Self { rules: format.rules(), options, format, queues, outage, told }
     }
 
     pub(crate) fn options(&self) -> &SessionOptions {
@@ -45,8 +73,38 @@ impl Engine {
         &*self.format
     }
 
+    pub(crate) fn rules(&self) -> Rules {
+        self.rules
+    }
+
     pub(crate) fn now(&self) -> u64 {
         self.options.clock.now_millis()
+    }
+
+    /// Tells what is wrong with how a request came.
+    pub(crate) fn tell_of_arrival(&self, arrival: &Arrival, is_refused: bool, is_believed: bool) {
+        let SessionOptions { proxy, cookie, .. } = &self.options;
+        if is_refused && self.rules.signs {
+            info!(peer = arrival.peer.map(display), "the signature of a session's cookie was refused");
+        }
+        if proxy.needs_peer() && arrival.peer.is_none() && tells(&self.told.of_no_peer) {
+            warn!(
+                "which proxy is trusted depends on the peer, whose address is not known, so that none is: give it to \
+                 SessionLayer::peer or RequestHead::peer"
+            );
+        }
+        if is_believed && arrival.scheme == Scheme::Unknown && cookie.needs_scheme() && tells(&self.told.of_no_scheme) {
+            warn!(
+                "a trusted proxy does not say how requests come, so that cookies go without Secure: let it set \
+                 X-Forwarded-Proto or Forwarded, or use Secure::Always"
+            );
+        }
+    }
+
+    /// Returns whether it is to be told that layers contradict each other.
+    #[cfg(feature = "tower")]
+    pub(crate) fn tells_of_layers(&self) -> bool {
+        tells(&self.told.of_layers)
     }
 
     // Loading.
@@ -58,6 +116,13 @@ impl Engine {
     /// Besides the store's: [`Decode`](sosa::ErrorKind::Decode) of the store if the record cannot be read, with the
     /// origin [`Unreadable`](Origin::Unreadable).
     pub(crate) async fn load(&self, state: &mut State) -> Result<()> {
+        let loaded = self.try_load(state).await;
+        let failure = loaded.as_ref().err().filter(|error| error.store().is_some() && !error.is_unreadable());
+        state.set_failure(failure.cloned());
+        loaded
+    }
+
+    async fn try_load(&self, state: &mut State) -> Result<()> {
         match state.origin() {
             Origin::Unloaded => self.look_up(state).await?,
             // An end or a new beginning needs nothing of it.
@@ -112,7 +177,16 @@ impl Engine {
                     return Ok(());
                 }
                 Ok(Found::Renewed(_)) if best.1 == Origin::Unknown => best = (index, Origin::Ended),
-                Ok(Found::Renewed(_) | Found::Nothing) => {}
+                Ok(Found::Renewed(_)) => {}
+                Ok(Found::Expired) => {
+                    let peer = state.peer().map(display);
+                    info!(session = %key, peer, "a session has reached the end of its absolute lifetime");
+                }
+                Ok(Found::Nothing) => {
+                    // Which of these, nobody knows any more.
+                    let peer = state.peer().map(display);
+                    info!(session = %key, peer, "a request came with the id of no session: it expired, ended, or never was");
+                }
                 Err(unreadable) if unreadable.is_unreadable() => {
                     warn!(session = %key, error = %unreadable, "a session cannot be read");
                     if error.is_none() {
@@ -134,30 +208,24 @@ impl Engine {
     ///
     /// Besides the store's: [`Decode`](sosa::ErrorKind::Decode) of the store if it is no session.
     async fn find(&self, key: &StorageKey, touch: Option<Duration>) -> Result<Found> {
-        let Some((reading, revision)) = self.read(key, touch).await? else {
-            debug!(session = %key, "a request came with the id of no session");
-            return Ok(Found::Nothing);
-        };
+        let Some(Look { reading, revision, at }) = self.read(key, touch).await? else { return Ok(Found::Nothing) };
         if let Some(revision) = revision.filter(|_| reading.is_spent()) {
             self.destroy_if_still(key, revision).await?;
         }
         match (reading, revision) {
             (Reading::Live(snapshot), Some(revision)) => {
                 trace!(session = %key, rev = snapshot.data.rev(), "a session was loaded");
-                Ok(Found::Live(Stored { snapshot, revision }))
+                Ok(Found::Live(Stored { snapshot, revision, at }))
             }
             (Reading::Renewed { renewed_as, .. }, _) => Ok(Found::Renewed(renewed_as)),
-            (Reading::Over, _) => {
-                debug!(session = %key, "a session reached the end of its absolute lifetime");
-                Ok(Found::Nothing)
-            }
+            (Reading::Over, _) => Ok(Found::Expired),
             (Reading::Unreadable(error), _) => Err(error),
             (Reading::Live(_), None) => unreachable!("what the store has decoded has a revision"),
         }
     }
 
-    /// Reads what is stored under a key, and its revision, which what the store cannot decode does not have.
-    async fn read(&self, key: &StorageKey, touch: Option<Duration>) -> Result<Option<(Reading, Option<Revision>)>> {
+    /// Reads what is stored under a key, and touches it by so much in the same step.
+    async fn read(&self, key: &StorageKey, touch: Option<Duration>) -> Result<Option<Look>> {
         let loaded = self.load_entry(key, touch).await;
         self.read_entry(key, touch, loaded).await
     }
@@ -165,7 +233,7 @@ impl Engine {
     async fn load_entry(&self, key: &StorageKey, touch: Option<Duration>) -> sosa::Result<Option<Entry<SessionData>>> {
         let mut options = LoadOptions::new();
         options.touch = touch;
-        self.collection().load_with(key.expose(), options).await
+        self.outage.note(self.collection().load_with(key.expose(), options).await)
     }
 
     async fn read_entry(
@@ -173,24 +241,25 @@ impl Engine {
         key: &StorageKey,
         touch: Option<Duration>,
         loaded: sosa::Result<Option<Entry<SessionData>>>,
-    ) -> Result<Option<(Reading, Option<Revision>)>> {
-        let found = match loaded {
+    ) -> Result<Option<Look>> {
+        let at = self.now();
+        let (reading, revision) = match loaded {
             Ok(None) => return Ok(None),
-            Ok(Some(entry)) => (self.format.read(entry.value, self.now()), Some(entry.revision)),
+            Ok(Some(entry)) => (self.format.read(entry.value, at), Some(entry.revision)),
             Err(error) if error.kind() == sosa::ErrorKind::Decode => (Reading::Unreadable(error.into()), None),
             Err(error) => return Err(error.into()),
         };
         // The touch has prolonged a record that is to be forgotten.
-        if let Some((touch, left)) = touch.zip(self.format.kept_for(&found.0))
+        if let Some((touch, left)) = touch.zip(self.format.kept_for(&reading))
             && touch > left
         {
             let options = LoadOptions::new().touch(left).without_revision();
-            match self.collection().load_with(key.expose(), options).await {
+            match self.outage.note(self.collection().load_with(key.expose(), options).await) {
                 Err(error) if error.kind() != sosa::ErrorKind::Decode => return Err(error.into()),
                 _ => {}
             }
         }
-        Ok(Some(found))
+        Ok(Some(Look { reading, revision, at }))
     }
 
     // Committing.
@@ -264,26 +333,52 @@ impl Engine {
             touch_due: state.is_touch_due(),
             rolling: self.format.rolling(state.goes_on(), state.changes().max_age),
             takes_back: state.rules().takes_back,
+            takes_dead: self.takes_dead(state),
             head,
         };
         let (action, cookie) = plan(state.origin(), state.data(), state.id_change(), context);
         (action, cookie, head)
     }
 
+    /// Returns whether a cookie of no session is taken back, if it is looked up soon.
+    pub(crate) fn may_take_dead(&self, arrival: &Arrival) -> bool {
+        match self.options.dead_cookie {
+            DeadCookie::Keep => false,
+            DeadCookie::RemoveOnNavigation => arrival.is_navigation,
+            DeadCookie::Remove => true,
+        }
+    }
+
+    fn takes_dead(&self, state: &State) -> bool {
+        let came = state.came_at();
+        came.is_some_and(|came| self.now().saturating_sub(came) <= DEAD_WITHIN.as_millis() as u64)
+    }
+
     /// Saves the session because the handler asks for it, and notes whether a failed save may have been applied.
     pub(crate) async fn save_now(&self, state: &mut State) -> Result<()> {
+        // What could not be looked up could not be changed either.
+        if let Some(failure) = state.failure().cloned() {
+            state.set_failure(None);
+            return Err(failure);
+        }
         state.begin_save();
         let saved = self.commit(state).await;
         let failed = saved.as_ref().err().and_then(Error::store);
         let is_unknown = failed.is_some_and(|error| error.outcome() == Outcome::Unknown);
-        state.end_save(if is_unknown { LastSave::Uncertain } else { LastSave::Known });
+        state.end_save(match &saved {
+            Ok(()) => LastSave::Done,
+            Err(_) if is_unknown => LastSave::Uncertain,
+            Err(_) => LastSave::Failed,
+        });
+        // Of what failed the handler is told by this.
+        state.set_failure(None);
         saved
     }
 
     /// Does as [`close`](Self::close) where that needs no call of the store; otherwise nothing.
-    pub(crate) fn close_at_once(&self, state: &mut State) -> Option<Option<SetCookie>> {
+    pub(crate) fn close_at_once(&self, state: &mut State) -> Option<ResponseHeaders> {
         // Edits are compared with the record once, in `close`.
-        if state.last_save() != LastSave::Known || state.has_changes() {
+        if state.last_save() != LastSave::Done || state.has_changes() || state.failure().is_some() {
             return None;
         }
         let (action, cookie, _) = self.plan(state);
@@ -292,41 +387,60 @@ impl Engine {
         }
         state.done(false, cookie);
         state.close();
-        Some(self.write_cookie(state))
+        Some(self.headers(state))
     }
 
-    /// Saves what is left to save when the request ends, and says what the response's cookie does.
-    pub(crate) async fn close(&self, state: &mut State) -> Result<Option<SetCookie>> {
+    /// Closes the session of a request one of whose tasks has panicked: what was not saved before is dropped, since it
+    /// may be half of what was meant.
+    pub(crate) fn close_after_panic(&self, state: &mut State) -> ResponseHeaders {
+        if state.has_changes() {
+            let peer = state.peer().map(display);
+            warn!(session = ?state.public_id(), peer, "the edits of a request were dropped: a task that had the session panicked");
+        }
+        state.drop_changes();
+        state.close();
+        self.headers(state)
+    }
+
+    /// Saves what is left to save when the request ends, and says what the response has to carry.
+    pub(crate) async fn close(&self, state: &mut State) -> Result<ResponseHeaders> {
         let (had_changes, last_save) = (state.has_changes(), state.last_save());
-        let saved = match last_save {
-            LastSave::Known => self.commit(state).await,
+        let saved = match (state.failure(), last_save) {
+            // To look it up again would only fail again.
+            (Some(failure), _) => Err(failure.clone().was_told()),
+            (None, LastSave::Done) => self.commit(state).await,
             // The handler was told of the save that failed.
-            LastSave::Uncertain => Ok(()),
-            LastSave::UncertainAndMore => Err(Error::new(
+            (None, LastSave::Failed | LastSave::Uncertain) => Ok(()),
+            (None, LastSave::UncertainAndMore) => Err(Error::new(
                 ErrorKind::Uncertain,
                 "nothing was saved: an earlier save may have been applied, and to save again might repeat it",
             )),
         };
         state.close();
-        let public_id = state.public_id();
-        if saved.is_err() || last_save != LastSave::Known {
+        if saved.is_err() || last_save != LastSave::Done {
             state.drop_changes();
         }
         match saved {
-            Ok(()) => {}
+            Ok(()) => Ok(self.headers(state)),
             // The session was used and not changed, so nothing is lost.
-            Err(error) if error.kind() == ErrorKind::Ended && !had_changes => {}
+            Err(error) if error.kind() == ErrorKind::Ended && !had_changes => Ok(self.headers(state)),
             // The handler has returned, so only an event can tell.
             Err(error) if matches!(error.kind(), ErrorKind::Ended | ErrorKind::Insecure) => {
-                warn!(session = ?public_id, %error, "the edits of a request were dropped");
+                let (session, peer) = (state.public_id(), state.peer().map(display));
+                warn!(?session, peer, %error, "the edits of a request were dropped");
+                Ok(self.headers(state))
             }
             Err(error) => {
-                let cause = error.store().map(tracing::field::display);
-                warn!(session = ?public_id, %error, cause, "a session was not saved");
-                return Err(error.with_cookie(self.write_cookie(state)));
+                if !error.is_told() {
+                    error.log();
+                }
+                Err(error.with_headers(ResponseHeaders::of_error(self.write_cookie(state))))
             }
         }
-        Ok(self.write_cookie(state))
+    }
+
+    fn headers(&self, state: &State) -> ResponseHeaders {
+        ResponseHeaders::new(state.is_used(), self.write_cookie(state))
     }
 
     /// Writes the cookie of the session as it is now.
@@ -349,11 +463,13 @@ impl Engine {
             match self.load_entry(&key, touch).await {
                 // What was read before is not read again.
                 Ok(Some(entry)) if entry.revision == revision => return Ok(()),
-                loaded => {
-                    if let Some((Reading::Live(_), _)) = self.read_entry(&key, touch, loaded).await? {
-                        return Ok(());
+                loaded => match self.read_entry(&key, touch, loaded).await? {
+                    Some(Look { reading: Reading::Live(_), .. }) => return Ok(()),
+                    None | Some(Look { reading: Reading::Over, .. }) if self.has_expired(stored) => {
+                        state.caught_up(Found::Expired)?;
                     }
-                }
+                    _ => {}
+                },
             }
         }
         Err(ended(state))
@@ -367,13 +483,14 @@ impl Engine {
             match self.save(&key, &snapshot, Condition::Revision(revision)).await {
                 Ok(revision) => {
                     trace!(session = %key, rev = snapshot.data.rev(), "a session was saved");
-                    state.saved(Stored { snapshot, revision });
+                    state.saved(self.stored_now(snapshot, revision));
                     return Ok(());
                 }
                 Err(error) if error.is_conflict() => self.take_turn(&key, &mut turn).await,
                 Err(error) => return Err(error.into()),
             }
-            state.caught_up(self.find(&key, None).await?)?;
+            let found = self.find(&key, None).await?;
+            state.caught_up(self.or_expired(state, found))?;
             if state.origin() == Origin::Resumed && state.data() == Data::Same {
                 return Ok(());
             }
@@ -390,7 +507,7 @@ impl Engine {
         match self.save_draft(&mut draft, &snapshot).await {
             Ok(revision) => {
                 debug!(session = %draft.key, "a session was created");
-                state.moved_to(draft.id, Stored { snapshot, revision });
+                state.moved_to(draft.id, self.stored_now(snapshot, revision));
                 Ok(())
             }
             Err(error) => {
@@ -412,7 +529,7 @@ impl Engine {
         match started {
             Ok(revision) => {
                 debug!(session = %draft.key, "a session was regenerated");
-                state.moved_to(draft.id, Stored { snapshot, revision });
+                state.moved_to(draft.id, self.stored_now(snapshot, revision));
                 Ok(())
             }
             Err(error) => {
@@ -482,7 +599,7 @@ impl Engine {
             let saved = self.save_draft(&mut renewal.draft, &snapshot).await?;
             let before = mem::replace(&mut renewal.may_have_ended, true);
             let error = match self.end_as(&old, revision, Some(&renewal.draft.key)).await {
-                Ok(()) => return Ok(Some(Stored { snapshot, revision: saved })),
+                Ok(()) => return Ok(Some(self.stored_now(snapshot, saved))),
                 Err(error) if error.is_conflict() || error.outcome() == Outcome::Unknown => error,
                 Err(error) => {
                     renewal.may_have_ended = before;
@@ -496,7 +613,7 @@ impl Engine {
             let found = self.find(&old, None).await;
             if let Ok(found) = &found {
                 if found.is_renewed_as(new) {
-                    return Ok(Some(Stored { snapshot, revision: saved }));
+                    return Ok(Some(self.stored_now(snapshot, saved)));
                 }
                 // It did not; it may still arrive if the record is as it was.
                 renewal.may_have_ended = found.is_still(revision);
@@ -504,7 +621,7 @@ impl Engine {
             if !error.is_conflict() {
                 return Err(error.into());
             }
-            state.caught_up(found?)?;
+            state.caught_up(self.or_expired(state, found?))?;
         }
         Ok(None)
     }
@@ -520,7 +637,7 @@ impl Engine {
         }
         let snapshot = self.next(state, false)?;
         let revision = self.save(new, &snapshot, Condition::Revision(revision)).await?;
-        Ok(Some(Stored { snapshot, revision }))
+        Ok(Some(self.stored_now(snapshot, revision)))
     }
 
     fn draft(&self, id: SessionId) -> Draft {
@@ -550,7 +667,7 @@ impl Engine {
 
     /// Removes a record that no client was told of, and returns whether it is gone. If not, it expires by itself.
     async fn discard(&self, key: &StorageKey) -> bool {
-        let discarded = self.collection().destroy(key.expose()).await;
+        let discarded = self.outage.note(self.collection().destroy(key.expose()).await);
         if let Err(error) = &discarded {
             warn!(session = %key, %error, "a session that was never announced stays until it expires");
         }
@@ -586,7 +703,7 @@ impl Engine {
                 Some(revision) => revision,
                 None => match self.read(&key, None).await? {
                     None => return Ok(()),
-                    Some((Reading::Renewed { renewed_as, .. }, _)) => {
+                    Some(Look { reading: Reading::Renewed { renewed_as, .. }, .. }) => {
                         match renewed_as.filter(|_| follow) {
                             Some(_) if passed.len() == MAX_RENEWALS => {
                                 return Err(Error::no_session("it was renewed too often to be found"));
@@ -600,8 +717,8 @@ impl Engine {
                         }
                         continue;
                     }
-                    Some((_, Some(revision))) => revision,
-                    Some((_, None)) => return Ok(self.end_unread(&key, renewed_as).await?),
+                    Some(Look { revision: Some(revision), .. }) => revision,
+                    Some(Look { revision: None, .. }) => return Ok(self.end_unread(&key, renewed_as).await?),
                 },
             };
             match self.end_as(&key, revision, renewed_as).await {
@@ -621,7 +738,7 @@ impl Engine {
         match self.marker(renewed_as) {
             None => {
                 let read = DestroyOptions::new().revision(read);
-                self.collection().destroy_with(key.expose(), read).await.map(drop)
+                self.outage.note(self.collection().destroy_with(key.expose(), read).await).map(drop)
             }
             Some(marker) => self.mark(key, marker, Condition::Revision(read)).await,
         }
@@ -630,7 +747,7 @@ impl Engine {
     /// Ends a record that the store cannot decode, and which so has no revision.
     async fn end_unread(&self, key: &StorageKey, renewed_as: Option<&StorageKey>) -> sosa::Result<()> {
         match self.marker(renewed_as) {
-            None => self.collection().destroy(key.expose()).await.map(drop),
+            None => self.outage.note(self.collection().destroy(key.expose()).await).map(drop),
             Some(marker) => match self.mark(key, marker, Condition::Present).await {
                 // It has expired meanwhile.
                 Err(error) if error.is_conflict() => Ok(()),
@@ -646,7 +763,7 @@ impl Engine {
     async fn mark(&self, key: &StorageKey, marker: (SessionData, Duration), on: Condition) -> sosa::Result<()> {
         let (data, kept_for) = marker;
         let options = SaveOptions::new().expiry(Expiry::After(kept_for)).condition(on).without_revision();
-        self.collection().save_with(key.expose(), &data, options).await.map(drop)
+        self.outage.note_save(self.collection().save_with(key.expose(), &data, options).await).map(drop)
     }
 
     async fn destroy_if_still(&self, key: &StorageKey, revision: Revision) -> Result<()> {
@@ -674,7 +791,26 @@ impl Engine {
 
     async fn save(&self, key: &StorageKey, snapshot: &Snapshot, condition: Condition) -> sosa::Result<Revision> {
         let options = SaveOptions::new().expiry(self.format.expiry(snapshot, self.now())).condition(condition);
-        self.collection().save_with(key.expose(), &snapshot.data, options).await
+        self.outage.note_save(self.collection().save_with(key.expose(), &snapshot.data, options).await)
+    }
+
+    fn stored_now(&self, snapshot: Snapshot, revision: Revision) -> Stored {
+        Stored { snapshot, revision, at: self.now() }
+    }
+
+    /// Tells a session that has expired since this request read or saved it from one that another request has ended.
+    fn or_expired(&self, state: &State, found: Found) -> Found {
+        match (found, state.stored()) {
+            (Found::Nothing, Some(stored)) if self.has_expired(stored) => Found::Expired,
+            (found, _) => found,
+        }
+    }
+
+    fn has_expired(&self, stored: &Stored) -> bool {
+        match self.format.expiry(&stored.snapshot, stored.at) {
+            Expiry::After(lifetime) => self.now() >= stored.at.saturating_add(lifetime.as_millis() as u64),
+            _ => false,
+        }
     }
 
     /// Waits for a turn in the session's queue, once.
@@ -683,6 +819,15 @@ impl Engine {
             *turn = Some(self.queues.enter(key.public_id()).await);
         }
     }
+}
+
+/// What is stored under a key.
+struct Look {
+    reading: Reading,
+    /// None if the store could not decode it.
+    revision: Option<Revision>,
+    /// When it was read, in milliseconds since the Unix epoch.
+    at: u64,
 }
 
 /// A record under a new id, of which no client has been told.
@@ -710,10 +855,16 @@ struct Renewal {
     stands_alone: bool,
 }
 
-/// Leaves a session that another request has ended.
+/// Leaves a session that has ended without this request.
 fn ended(state: &mut State) -> Error {
     state.leave(Origin::Ended);
-    Error::new(ErrorKind::Ended, "nothing was saved: the session was ended by another request")
+    Error::new(
+        ErrorKind::Ended,
+        match state.has_expired() {
+            true => "nothing was saved: the session has expired while its request was under way",
+            false => "nothing was saved: the session was ended by another request",
+        },
+    )
 }
 
 fn withheld(head: ResponseHead) -> Error {

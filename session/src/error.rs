@@ -2,30 +2,41 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::set_cookie::SetCookie;
+use tracing::{debug, error};
+
+use crate::response::ResponseHeaders;
 
 /// The result of what a session is asked.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of a session.
 ///
-/// It holds no id, no cookie value and no value of the session, so it is safe to log. Where the
-/// store failed, the [`source`](StdError::source) is its [`sosa::Error`].
-pub struct Error(Box<Inner>);
+/// It holds no id, no cookie value and no value of the session, so it is safe to log. Where a
+/// store failed, the [`source`](StdError::source) is its [`sosa::Error`]. A clone is the same error.
+#[derive(Clone)]
+pub struct Error {
+    inner: Arc<Inner>,
+    headers: ResponseHeaders,
+    was_told: bool,
+}
 
 struct Inner {
     kind: ErrorKind,
     message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
-    cookie: Option<SetCookie>,
 }
+
+/// How long a client should wait for a store that is out: a fail-over takes some seconds.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The store failed; see [`Error::store`].
+    /// A store failed, that of the sessions or, by `?`, another; see [`Error::store`].
     Store,
     /// The value of this key is not of the asked type. The session and the value stay as they are.
     Decode,
@@ -33,8 +44,8 @@ pub enum ErrorKind {
     Encode,
     /// The key belongs to the record itself, or is one that Express would lose.
     ReservedKey,
-    /// The session was ended by another request after this one loaded it. The edits are dropped,
-    /// and nothing brings the session back.
+    /// The session was ended by another request after this one loaded it, or has expired since. The edits are
+    /// dropped, and nothing brings the session back.
     Ended,
     /// Nothing was saved, because the cookie must not travel over plain http.
     Insecure,
@@ -55,7 +66,8 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), source: None, cookie: None }))
+        let inner = Arc::new(Inner { kind, message: message.into(), source: None });
+        Self { inner, headers: ResponseHeaders::of_error(None), was_told: false }
     }
 
     /// Makes the error of a record that is no session.
@@ -64,29 +76,40 @@ impl Error {
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
+        Arc::get_mut(&mut self.inner).expect("nobody shares it yet").source = Some(source.into());
         self
     }
 
-    pub(crate) fn with_cookie(mut self, cookie: Option<SetCookie>) -> Self {
-        self.0.cookie = cookie;
+    pub(crate) fn with_headers(mut self, headers: ResponseHeaders) -> Self {
+        self.headers = headers;
         self
     }
 
-    /// Returns the cookie that the error response has to carry all the same: an earlier save of this
-    /// request gave the session a new id, and only what came after it failed.
-    pub fn set_cookie(&self) -> Option<&SetCookie> {
-        self.0.cookie.as_ref()
+    /// Notes that the handler was told of it before, and may have answered with it.
+    pub(crate) fn was_told(mut self) -> Self {
+        self.was_told = true;
+        self
+    }
+
+    /// Returns whether the handler was told of it, when it asked for the session.
+    pub fn is_told(&self) -> bool {
+        self.was_told
+    }
+
+    /// Returns the headers that a response with this error has to carry: it must not be cached, and where an earlier
+    /// save of the request gave the session a new id, it announces that.
+    pub fn headers(&self) -> &ResponseHeaders {
+        &self.headers
     }
 
     /// Returns what went wrong.
     pub fn kind(&self) -> ErrorKind {
-        self.0.kind
+        self.inner.kind
     }
 
     /// Returns the store's error, if it was the store that failed.
     pub fn store(&self) -> Option<&sosa::Error> {
-        self.0.source.as_deref()?.downcast_ref().filter(|_| self.kind() == ErrorKind::Store)
+        self.inner.source.as_deref()?.downcast_ref().filter(|_| self.kind() == ErrorKind::Store)
     }
 
     /// Returns whether it is about one record alone, which cannot be read.
@@ -95,14 +118,28 @@ impl Error {
     }
 
     /// Returns the HTTP status that tells this error: 503 if the store is or was unavailable, late or full,
-    /// 409 if the session was ended meanwhile, and 500 otherwise.
+    /// 409 if the session was ended meanwhile, or what was saved has changed since it was read, and 500 otherwise.
     pub fn status(&self) -> u16 {
-        use sosa::ErrorKind::{CapacityExceeded, Timeout, Unavailable};
+        use sosa::ErrorKind::{CapacityExceeded, Conflict, Timeout, Unavailable};
         match (self.kind(), self.store().map(sosa::Error::kind)) {
-            (_, Some(Unavailable | Timeout | CapacityExceeded)) => 503,
-            (ErrorKind::Uncertain, _) => 503,
-            (ErrorKind::Ended, _) => 409,
+            (_, Some(Unavailable | Timeout | CapacityExceeded)) | (ErrorKind::Uncertain, _) => 503,
+            (_, Some(Conflict)) | (ErrorKind::Ended, _) => 409,
             _ => 500,
+        }
+    }
+
+    /// Returns after how long a client may try again: a response of status 503 says so in its `Retry-After` header.
+    pub fn retry_after(&self) -> Option<Duration> {
+        (self.status() == 503).then_some(RETRY_AFTER)
+    }
+
+    /// Logs an error with which a request is answered: as an error only what is a fault of this program. That a store
+    /// is out is told once, when it happens, and not for each request.
+    pub(crate) fn log(&self) {
+        let cause = self.store().map(tracing::field::display);
+        match self.status() {
+            500 => error!(error = %self, cause, "a request failed for its session"),
+            _ => debug!(error = %self, cause, "a request failed for its session"),
         }
     }
 }
@@ -117,26 +154,27 @@ pub(crate) fn shown(key: &str) -> String {
 
 impl From<sosa::Error> for Error {
     fn from(error: sosa::Error) -> Self {
-        Self::new(ErrorKind::Store, "the session store failed").with_source(error)
+        let what = if error.is_conflict() { "the store has another state than was read" } else { "the store failed" };
+        Self::new(ErrorKind::Store, what).with_source(error)
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        f.write_str(&self.inner.message)
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, message, source, cookie: _ } = &*self.0;
+        let Inner { kind, message, source } = &*self.inner;
         f.debug_struct("Error").field("kind", kind).field("message", message).field("source", source).finish()
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        self.inner.source.as_deref().map(|source| source as _)
     }
 }
 
@@ -158,6 +196,7 @@ mod tests {
         for kind in [sosa::ErrorKind::Unavailable, sosa::ErrorKind::Timeout, sosa::ErrorKind::CapacityExceeded] {
             assert_eq!(store(kind), 503);
         }
+        assert_eq!(store(sosa::ErrorKind::Conflict), 409);
         assert_eq!(store(sosa::ErrorKind::Decode), 500);
         assert_eq!(Error::new(ErrorKind::Ended, "ended").status(), 409);
         assert_eq!(Error::new(ErrorKind::Decode, "no").status(), 500);

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -37,11 +38,11 @@ impl SessionId {
 
     /// Makes a new id from the system's random source.
     pub(crate) fn random() -> Result<Self> {
-        let mut bytes = [0; RANDOM_BYTES];
-        getrandom::fill(&mut bytes)
+        let mut bytes = Zeroizing::new([0; RANDOM_BYTES]);
+        getrandom::fill(&mut *bytes)
             .map_err(|error| Error::new(ErrorKind::Random, "the system's random source failed").with_source(error))?;
         let mut text = [0; ID_LEN];
-        URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).expect("24 bytes are 32 characters of base64");
+        URL_SAFE_NO_PAD.encode_slice(*bytes, &mut text).expect("24 bytes are 32 characters of base64");
         Ok(Self::new(Text::Ours(text)))
     }
 
@@ -87,6 +88,17 @@ impl SessionId {
     }
 }
 
+/// Leaves no secret in memory that is given back.
+impl Drop for SessionId {
+    fn drop(&mut self) {
+        match &mut self.text {
+            Text::Ours(text) => text.zeroize(),
+            #[cfg(feature = "express")]
+            Text::Express(text) => text.zeroize(),
+        }
+    }
+}
+
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SessionId(..)")
@@ -94,7 +106,7 @@ impl fmt::Debug for SessionId {
 }
 
 /// The ids that a request came with, each of them once. Most come with one.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Ids {
     pub(crate) first: Option<SessionId>,
     pub(crate) others: Vec<SessionId>,

@@ -10,8 +10,10 @@ mod id;
 mod json;
 mod key;
 mod options;
+mod outage;
 mod plan;
 mod queue;
+mod response;
 mod session;
 mod sessions;
 mod set_cookie;
@@ -19,6 +21,8 @@ mod state;
 
 #[cfg(feature = "axum")]
 mod axum;
+#[cfg(feature = "tower")]
+mod error_page;
 #[cfg(feature = "signed")]
 mod signing;
 #[cfg(feature = "tower")]
@@ -29,7 +33,8 @@ pub use data::SessionData;
 pub use error::{Error, ErrorKind, Result};
 pub use id::PublicId;
 pub use key::{Field, FieldKey, InsertKey};
-pub use options::{Lifetime, SessionOptions, TrustProxy};
+pub use options::{DeadCookie, Lifetime, SessionOptions, TrustProxy};
+pub use response::ResponseHeaders;
 pub use session::Session;
 pub use sessions::{RequestHead, Sessions};
 pub use set_cookie::{Priority, SameSite, SetCookie};

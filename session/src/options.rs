@@ -23,8 +23,8 @@ pub use self::express::ExpressOptions;
 #[cfg(feature = "express")]
 pub(crate) use self::express::check_max_age;
 pub use self::lifetime::Lifetime;
+pub(crate) use self::proxy::Forwarded;
 pub use self::proxy::TrustProxy;
-pub(crate) use self::proxy::forwarded_scheme;
 
 /// How sessions are kept, how long they live, and how their cookie travels.
 ///
@@ -54,6 +54,7 @@ pub struct SessionOptions {
     pub(crate) accept_unsigned: bool,
     #[cfg(feature = "express")]
     pub(crate) express: Option<ExpressOptions>,
+    pub(crate) dead_cookie: DeadCookie,
     /// The collection is our own in memory, which goes by the same clock.
     own_memory: bool,
 }
@@ -74,6 +75,7 @@ impl SessionOptions {
             accept_unsigned: false,
             #[cfg(feature = "express")]
             express: None,
+            dead_cookie: DeadCookie::default(),
             own_memory: false,
         }
     }
@@ -196,8 +198,15 @@ impl SessionOptions {
         self
     }
 
-    /// Believes the `X-Forwarded-Proto` header of these peers, if it says `https`, `wss`, `http` or
-    /// `ws`. Nobody's by default.
+    /// Says when a cookie that opens no session is taken back.
+    #[must_use]
+    pub fn dead_cookie(mut self, dead_cookie: DeadCookie) -> Self {
+        self.dead_cookie = dead_cookie;
+        self
+    }
+
+    /// Believes what the headers of these peers say of how a request came: the first of `X-Forwarded-Proto`,
+    /// `Forwarded` (RFC 7239) and `X-Forwarded-Ssl` that says it. Nobody's by default.
     #[must_use]
     pub fn trust_proxy(mut self, proxy: TrustProxy) -> Self {
         self.proxy = proxy;
@@ -233,6 +242,25 @@ impl SessionOptions {
         self.lifetime.unwrap_or_default().validate()?;
         self.cookie.validate()
     }
+}
+
+/// When a cookie that opens no session is taken back, so that the browser does not send it with each request: one whose
+/// session has expired or was ended, or whose signature was refused.
+///
+/// It is done where a handler uses the session within 20 seconds of the request's arrival: later another request may
+/// have renewed the session under the same cookie. Sessions that are shared with Express leave such cookies alone, as it
+/// does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeadCookie {
+    /// Never.
+    Keep,
+    /// When the user goes to a page, which browsers say by `Sec-Fetch-Mode: navigate`. The default.
+    #[default]
+    RemoveOnNavigation,
+    /// With each response. **Of several requests at once with such a cookie, one may begin a session, a login for
+    /// example, and another take the new cookie back.** For clients that send one request after the other.
+    Remove,
 }
 
 /// Shares a collection, unless it is shared already.

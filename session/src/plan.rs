@@ -70,6 +70,8 @@ pub(crate) struct Context {
     pub(crate) rolling: Rolling,
     /// The cookie of a session that ended is taken back.
     pub(crate) takes_back: bool,
+    /// So is one that came with the request and is of no session.
+    pub(crate) takes_dead: bool,
     pub(crate) head: ResponseHead,
 }
 
@@ -119,6 +121,7 @@ pub(crate) fn plan(origin: Origin, data: Data, id: IdChange, context: Context) -
 
         // There is nothing to end; at most a dead cookie to take back.
         (Origin::Unknown, IdChange::Destroy, Data::Same) => (Action::Nothing, remove),
+        (Origin::Unknown, _, Data::Same) if context.takes_dead => (Action::Nothing, remove),
         (Origin::None | Origin::Unknown, _, Data::Same) => (Action::Nothing, CookieAction::Keep),
         (Origin::None | Origin::Unknown, _, Data::Changed) => announce(Action::Create),
 
@@ -177,8 +180,8 @@ mod tests {
 
     /// Every combination of origin, data, id and head; `*` stands for all, `|` for or. Behind the
     /// colon what is done, and what becomes of the cookie; then what is done if a touch is due, and
-    /// what becomes of the cookie if it is sent again with what is saved, or always, where that differs.
-    /// A cookie that is removed stays where none is taken back.
+    /// what becomes of the cookie if it is sent again with what is saved, or always, or if a dead one is taken back, where
+    /// that differs. A cookie that is removed stays where none is taken back.
     const TABLE: &str = "
         None     Same    *                     *               : Nothing    Keep
         None     Changed *                     Open            : Create     Send
@@ -190,8 +193,10 @@ mod tests {
         Unloaded Same    Destroy               *               : Load       Keep
         Unloaded Changed *                     *               : Load       Keep
 
-        Unknown  Same    Keep                  *               : Nothing    Keep
-        Unknown  Same    Renew|Regenerate      *               : Nothing    Keep
+        Unknown  Same    Keep                  Open            : Nothing    Keep    dead Remove
+        Unknown  Same    Keep                  Insecure|Sent   : Nothing    Keep
+        Unknown  Same    Renew|Regenerate      Open            : Nothing    Keep    dead Remove
+        Unknown  Same    Renew|Regenerate      Insecure|Sent   : Nothing    Keep
         Unknown  Same    Destroy               Open            : Nothing    Remove
         Unknown  Same    Destroy               Insecure|Sent   : Nothing    Keep
         Unknown  Changed *                     Open            : Create     Send
@@ -263,12 +268,13 @@ mod tests {
                             at.map_or(usual, |at| row[at + 1]).to_owned()
                         };
                         for (rolling, word) in ROLLINGS {
-                            for (touch_due, takes_back) in [(false, false), (false, true), (true, false), (true, true)]
-                            {
+                            for flags in 0..8_u8 {
+                                let [touch_due, takes_back, takes_dead] = [1, 2, 4].map(|flag| flags & flag > 0);
                                 let action = if touch_due { or("touch", row[5]) } else { row[5].to_owned() };
                                 let cookie = or(word, row[6]);
+                                let cookie = if takes_dead { or("dead", &cookie) } else { cookie };
                                 let cookie = if cookie == "Remove" && !takes_back { "Keep".to_owned() } else { cookie };
-                                let context = Context { touch_due, rolling, takes_back, head };
+                                let context = Context { touch_due, rolling, takes_back, takes_dead, head };
                                 let (did, sent) = plan(origin, data, id, context);
                                 assert_eq!(
                                     (format!("{did:?}"), format!("{sent:?}")),
@@ -282,7 +288,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(combinations, 1728);
+        assert_eq!(combinations, 3456);
         assert!(used.iter().all(|used| *used), "a row of the table fits nothing");
     }
 
@@ -293,7 +299,8 @@ mod tests {
             for data in DATA {
                 for id in IDS {
                     for head in [ResponseHead::Insecure, ResponseHead::Sent] {
-                        let context = Context { touch_due: true, rolling: Rolling::Always, takes_back: true, head };
+                        let (touch_due, rolling, takes_back, takes_dead) = (true, Rolling::Always, true, true);
+                        let context = Context { touch_due, rolling, takes_back, takes_dead, head };
                         let (action, cookie) = plan(origin, data, id, context);
                         assert_eq!(cookie, CookieAction::Keep);
                         assert!(!matches!(

@@ -1,8 +1,9 @@
 //! The session of one request, as its handler sees it.
 
 use std::fmt;
-use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 #[cfg(feature = "express")]
 use std::time::Duration;
 use std::time::SystemTime;
@@ -11,17 +12,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
-use crate::cookie::Scheme;
 use crate::data::{SessionData, decode, encode};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{Ids, PublicId};
+use crate::id::PublicId;
 use crate::key::{FieldKey, InsertKey};
 #[cfg(feature = "express")]
 use crate::options::check_max_age;
 use crate::plan::{IdChange, Origin};
-use crate::set_cookie::SetCookie;
-use crate::state::State;
+use crate::response::ResponseHeaders;
+use crate::state::{Arrival, State};
 
 /// The session of a request. A clone is the same session.
 ///
@@ -50,6 +50,8 @@ pub struct Session(Arc<Inner>);
 struct Inner {
     engine: Arc<Engine>,
     slot: Mutex<Slot>,
+    /// A task that had the session has panicked.
+    has_panicked: AtomicBool,
 }
 
 /// What there is of a session: little until somebody asks for it, since many requests do not.
@@ -58,19 +60,17 @@ enum Slot {
     Used(Box<State>),
 }
 
-/// What a request came with.
-#[derive(Default)]
+/// A session that nobody has asked for.
 struct Unused {
-    ids: Ids,
-    scheme: Scheme,
+    arrival: Arrival,
     is_closed: bool,
 }
 
 impl Session {
     /// Opens the session of the first of these ids that is a session's.
-    pub(crate) fn new(engine: Arc<Engine>, ids: Ids, scheme: Scheme) -> Self {
-        let slot = Slot::Unused(Unused { ids, scheme, is_closed: false });
-        Self(Arc::new(Inner { engine, slot: Mutex::new(slot) }))
+    pub(crate) fn new(engine: Arc<Engine>, arrival: Arrival) -> Self {
+        let slot = Mutex::new(Slot::Unused(Unused { arrival, is_closed: false }));
+        Self(Arc::new(Inner { engine, slot, has_panicked: AtomicBool::new(false) }))
     }
 
     /// Returns the value of a key, `None` if there is none.
@@ -396,13 +396,48 @@ impl Session {
         self.0.engine.reload(&mut state).await
     }
 
+    /// Gives up all that this request asked for and did not save, without a call of the store, and lets the request be
+    /// answered even if the store could not be asked: for a page that does not depend on its session.
+    ///
+    /// Without it a request for whose session the store was out is answered with 503, even if its handler ignores the
+    /// error: that way an outage looks the same to every visitor, whether there was a session to look up or one to save.
+    ///
+    /// ```
+    /// # use sosa_session::{RequestHead, Session, SessionOptions, Sessions};
+    /// /// Counts the readers where that is possible, and shows the article in any case.
+    /// async fn article(session: Session) -> &'static str {
+    ///     let counted = session.update("read", |n: Option<u32>| n.unwrap_or(0) + 1).await;
+    ///     if counted.is_err() || session.save().await.is_err() {
+    ///         session.discard().await;
+    ///     }
+    ///     "the article"
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_session::Result<()> {
+    /// # let sessions = Sessions::new(SessionOptions::memory());
+    /// # let session = sessions.open(RequestHead::new([]));
+    /// # assert_eq!(article(session.clone()).await, "the article");
+    /// # session.insert("user", "ada").await?;
+    /// # session.discard().await;
+    /// # assert_eq!(session.get::<String>("user").await?, None);
+    /// # assert!(sessions.close(&session).await?.set_cookie().is_some());
+    /// # Ok(()) }
+    /// ```
+    pub async fn discard(&self) {
+        let mut state = self.state().await;
+        state.drop_changes();
+        state.set_failure(None);
+    }
+
     /// Saves the session now, and not only when the request ends. What was asked of it has happened
     /// when this returns, and other requests see it.
     ///
+    /// **After an error the request is not saved once more when it ends**, unless more is asked for: the handler was
+    /// told, and answers. It may call this again, or [`discard`](Self::discard).
+    ///
     /// Where the error is [`ErrorKind::Store`] and its [`outcome`](sosa::Error::outcome) is
     /// [`Unknown`](sosa::Outcome::Unknown), or this call is dropped before it returns, the edits may
-    /// have been saved. The end of the request does not try again, and fails if more was asked for
-    /// since; calling this again may do an [`update`](Self::update) twice.
+    /// have been saved. Then the end of the request fails if more was asked for since; calling this again may do an
+    /// [`update`](Self::update) twice.
     ///
     /// ```
     /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
@@ -480,33 +515,46 @@ impl Session {
         Arc::ptr_eq(&self.0.engine, engine)
     }
 
+    #[cfg(feature = "tower")]
+    pub(crate) fn cookie_name(&self) -> &str {
+        self.0.engine.options().cookie.effective_name()
+    }
+
     /// Does as [`close`](Self::close) where nothing has to be waited for; otherwise nothing.
-    pub(crate) fn close_at_once(&self) -> Option<Option<SetCookie>> {
-        let Inner { engine, slot } = &*self.0;
+    pub(crate) fn close_at_once(&self) -> Option<ResponseHeaders> {
+        let Inner { engine, slot, .. } = &*self.0;
         let mut slot = slot.try_lock().ok()?;
         let state = match &mut *slot {
-            Slot::Unused(unused) if unused.ids.first.is_none() || !engine.format().rules().touches_each_request => {
+            Slot::Unused(unused) if unused.arrival.ids.first.is_none() || !engine.rules().touches_each_request => {
                 unused.is_closed = true;
-                return Some(None);
+                return Some(ResponseHeaders::default());
             }
             _ => slot.state(engine),
         };
         if state.is_closed() {
-            return Some(None);
+            return Some(ResponseHeaders::default());
+        }
+        if self.0.has_panicked.load(Ordering::Relaxed) {
+            return Some(engine.close_after_panic(state));
         }
         engine.close_at_once(state)
     }
 
-    /// Saves what is left to save, and says what the response's cookie does.
-    pub(crate) async fn close(&self) -> Result<Option<SetCookie>> {
-        if let Some(cookie) = self.close_at_once() {
-            return Ok(cookie);
+    /// Saves what is left to save, and says what the response has to carry.
+    pub(crate) async fn close(&self) -> Result<ResponseHeaders> {
+        if let Some(headers) = self.close_at_once() {
+            return Ok(headers);
         }
-        let mut state = self.state().await;
+        let Inner { engine, slot, has_panicked } = &*self.0;
+        let mut slot = slot.lock().await;
+        let state = slot.state(engine);
         if state.is_closed() {
-            return Ok(None);
+            return Ok(ResponseHeaders::default());
         }
-        self.0.engine.close(&mut state).await
+        if has_panicked.load(Ordering::Relaxed) {
+            return Ok(engine.close_after_panic(state));
+        }
+        engine.close(state).await
     }
 
     /// Returns the key, unless it is the record's own, or Express would lose it.
@@ -515,8 +563,12 @@ impl Session {
     }
 
     async fn state(&self) -> MappedMutexGuard<'_, State> {
-        let Inner { engine, slot } = &*self.0;
-        MutexGuard::map(slot.lock().await, |slot| slot.state(engine))
+        let Inner { engine, slot, .. } = &*self.0;
+        MutexGuard::map(slot.lock().await, |slot| {
+            let state = slot.state(engine);
+            state.use_it();
+            state
+        })
     }
 
     async fn loaded(&self) -> Result<MappedMutexGuard<'_, State>> {
@@ -532,12 +584,22 @@ impl Session {
     }
 }
 
+/// Sees to it that what a panic has left half done is not saved, even if a layer makes a response of the panic.
+impl Drop for Session {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.has_panicked.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Slot {
     /// Returns the state, which begins with the first use.
     fn state(&mut self, engine: &Engine) -> &mut State {
         if let Self::Unused(unused) = self {
-            let Unused { ids, scheme, is_closed } = mem::take(unused);
-            *self = Self::Used(Box::new(State::new(engine.format().rules(), ids, scheme, is_closed)));
+            // A clone, since what is moved away stays in memory as it was: what is dropped is wiped.
+            let state = State::new(engine.rules(), unused.arrival.clone(), unused.is_closed);
+            *self = Self::Used(Box::new(state));
         }
         match self {
             Self::Used(state) => state,

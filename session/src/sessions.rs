@@ -7,14 +7,18 @@ use std::sync::Arc;
 use crate::cookie::Scheme;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::Ids;
-use crate::options::{SessionOptions, forwarded_scheme};
+use crate::options::{Forwarded, SessionOptions};
+use crate::response::ResponseHeaders;
 use crate::session::Session;
-use crate::set_cookie::{SetCookie, values};
+use crate::set_cookie::values;
+use crate::state::Arrival;
 
 /// How many cookies of our name and form are looked at. Another application's may come first, where it has the
 /// same name and a longer path, and so may one of ours from before its path or domain was changed.
 const MAX_IDS: usize = 8;
+
+/// By this header browsers tell whether the user goes to a page (Fetch Metadata).
+pub(crate) const FETCH_MODE: &str = "sec-fetch-mode";
 
 /// Opens a session for each request and closes it with each response. A clone shares everything.
 ///
@@ -22,20 +26,22 @@ const MAX_IDS: usize = 8;
 /// [`close`](Self::close) when it has returned. [`SessionLayer`](crate::SessionLayer) does just that.
 ///
 /// ```
-/// use sosa_session::{RequestHead, SessionOptions, Sessions, SetCookie};
+/// use sosa_session::{RequestHead, ResponseHeaders, SessionOptions, Sessions};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_session::Result<()> {
 /// let sessions = Sessions::new(SessionOptions::memory());
 ///
 /// // A request without a cookie; its handler stores something.
 /// let session = sessions.open(RequestHead::new([]));
 /// session.insert("user", "ada").await?;
-/// let cookie: SetCookie = sessions.close(&session).await?.expect("a new session has a cookie");
+/// let headers: ResponseHeaders = sessions.close(&session).await?;
+/// let cookie = headers.set_cookie().expect("a new session has a cookie");
+/// assert!(headers.besides([]).any(|header| header == ("cache-control", "no-store")));
 ///
 /// // The next request brings the cookie back; nothing has to be sent again.
 /// let pair = cookie.value().split(';').next().unwrap_or_default();
 /// let session = sessions.open(RequestHead::new([("cookie", pair.as_bytes())]));
 /// assert_eq!(session.get::<String>("user").await?.as_deref(), Some("ada"));
-/// assert!(sessions.close(&session).await?.is_none());
+/// assert!(sessions.close(&session).await?.set_cookie().is_none());
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -43,8 +49,8 @@ pub struct Sessions(Arc<Engine>);
 
 /// What a session needs to know of a request.
 ///
-/// Headers come as borrowed pairs of name and value; only `Cookie`, and `X-Forwarded-Proto` of a
-/// trusted proxy, are looked at.
+/// Headers come as borrowed pairs of name and value; only `Cookie` and `Sec-Fetch-Mode` are looked at, and what a trusted
+/// proxy says of how the request came.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RequestHead<H> {
@@ -106,43 +112,52 @@ impl Sessions {
     /// Opens the session of a request. This does no I/O: the first access loads it.
     pub fn open<'a, H: IntoIterator<Item = (&'a str, &'a [u8])>>(&self, head: RequestHead<H>) -> Session {
         let SessionOptions { proxy, scheme, .. } = self.0.options();
+        let RequestHead { headers, scheme: seen, peer } = head;
         let format = self.0.format();
-        let is_believed = proxy.trusts(head.peer);
-        let mut forwarded = None;
-        let (mut ids, mut looked_at) = (Ids::default(), 0);
-        let mut left = if format.rules().first_cookie_only { 1 } else { usize::MAX };
-        for (name, value) in head.headers {
+        let is_believed = proxy.trusts(peer);
+        let mut forwarded = Forwarded::default();
+        let mut arrival = Arrival { peer, ..Arrival::default() };
+        let (mut has_cookie, mut is_refused) = (false, false);
+        let (mut looked_at, mut left) = (0, if self.0.rules().first_cookie_only { 1 } else { usize::MAX });
+        for (name, value) in headers {
             if name.eq_ignore_ascii_case("cookie") {
-                let ours = values(value, self.cookie_name()).take(left).inspect(|_| left -= 1);
-                for value in ours.filter(|value| format.may_be_id(value)) {
-                    if looked_at == MAX_IDS {
-                        break;
+                for value in values(value, self.cookie_name()).take(left).inspect(|_| left -= 1) {
+                    let is_read = format.may_be_id(value) && looked_at < MAX_IDS;
+                    looked_at += usize::from(is_read);
+                    match is_read.then(|| format.read_id(value)) {
+                        Some(Some(id)) => arrival.ids.add(id),
+                        Some(None) => is_refused = true,
+                        None => {}
                     }
-                    looked_at += 1;
-                    if let Some(id) = format.read_id(value) {
-                        ids.add(id);
-                    }
+                    has_cookie = true;
                 }
-            } else if is_believed && forwarded.is_none() && name.eq_ignore_ascii_case("x-forwarded-proto") {
-                forwarded = Some(forwarded_scheme(value));
+            } else if name.eq_ignore_ascii_case(FETCH_MODE) {
+                arrival.is_navigation = value.trim_ascii() == b"navigate";
+            } else if is_believed {
+                forwarded.note(name, value);
             }
         }
-        let stated = [forwarded.unwrap_or_default(), head.scheme, *scheme];
-        let scheme = stated.into_iter().find(|scheme| *scheme != Scheme::Unknown).unwrap_or_default();
-        Session::new(self.0.clone(), ids, scheme)
+        arrival.has_foreign_cookie = has_cookie && arrival.ids.first.is_none();
+        if has_cookie && self.0.may_take_dead(&arrival) {
+            arrival.at = Some(self.0.now());
+        }
+        let stated = [forwarded.scheme(), seen, *scheme];
+        arrival.scheme = stated.into_iter().find(|scheme| *scheme != Scheme::Unknown).unwrap_or_default();
+        self.0.tell_of_arrival(&arrival, is_refused, is_believed);
+        Session::new(self.0.clone(), arrival)
     }
 
-    /// Saves what the request changed, and returns the cookie that its response has to carry.
+    /// Saves what the request changed, and returns the headers that its response has to carry.
     ///
     /// Call it once, when the handler has returned, whatever the status, and before a byte of the
     /// response is sent. Edits that come later need [`Session::save`].
     ///
     /// # Errors
     ///
-    /// If the session could not be saved; the response must then be an error of
-    /// [`Error::status`], with no cookie but [`Error::set_cookie`]. [`ErrorKind::Options`] if the session was opened by
-    /// other `Sessions`.
-    pub async fn close(&self, session: &Session) -> Result<Option<SetCookie>> {
+    /// If the session could not be saved, or the store was out when the handler asked for it; the response must then be
+    /// an error of [`Error::status`], with [`Error::headers`] and no others of the session.
+    /// [`ErrorKind::Options`] if the session was opened by other `Sessions`.
+    pub async fn close(&self, session: &Session) -> Result<ResponseHeaders> {
         if !session.is_of(&self.0) {
             return Err(Error::new(ErrorKind::Options, "the session was opened by other Sessions: close it by those"));
         }
@@ -152,6 +167,17 @@ impl Sessions {
     /// Returns the name of the cookie, the default one included.
     pub fn cookie_name(&self) -> &str {
         self.0.options().cookie.effective_name()
+    }
+
+    /// Returns whether a header of a proxy may be believed.
+    #[cfg(feature = "tower")]
+    pub(crate) fn trusts_any_proxy(&self) -> bool {
+        self.0.options().proxy.trusts_any()
+    }
+
+    #[cfg(feature = "tower")]
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.0
     }
 }
 

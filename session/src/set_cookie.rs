@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use memchr::memchr_iter;
+use zeroize::Zeroize;
 
 /// The `Set-Cookie` header of a response. Its `Debug` does not show the value, which is a secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,6 +19,13 @@ impl SetCookie {
     /// Returns the header's value. Do not log it.
     pub fn value(&self) -> &str {
         &self.0
+    }
+}
+
+/// Leaves no secret in memory that is given back.
+impl Drop for SetCookie {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 
@@ -77,6 +85,12 @@ pub(crate) enum Persistence {
     Expires(SystemTime),
 }
 
+/// How many bytes the attributes have at most, but for the values of domain and path.
+const MAX_REST: usize =
+    "=; Domain=; Path=; Max-Age=18446744073709551615; HttpOnly; Secure; Partitioned; Priority=Medium; \
+    SameSite=Strict"
+        .len();
+
 impl Attributes<'_> {
     #[cfg(feature = "express")]
     pub(crate) fn into_owned(self) -> Attributes<'static> {
@@ -88,7 +102,11 @@ impl Attributes<'_> {
     /// Writes the header, with the attributes in the order of Express.
     pub(crate) fn write(&self, name: &str, value: &str, persistence: Persistence) -> SetCookie {
         let Self { domain, path, http_only, secure, partitioned, priority, same_site } = self;
-        let mut text = format!("{name}={value}");
+        // At once, since a text that grows leaves a copy of the value behind.
+        let of_attributes =
+            domain.as_ref().map_or(0, |domain| domain.len()) + path.as_ref().map_or(0, |path| path.len());
+        let mut text = String::with_capacity(name.len() + value.len() + of_attributes + MAX_REST);
+        text.extend([name, "=", value]);
         if let Some(domain) = domain {
             text.extend(["; Domain=", domain]);
         }

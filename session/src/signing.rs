@@ -12,6 +12,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -162,10 +163,15 @@ impl SigningKeys {
     }
 
     /// Returns the cookie's value for an id.
-    pub(crate) fn sign(&self, id: &str) -> String {
+    pub(crate) fn sign(&self, id: &str) -> Zeroizing<String> {
         let signature = self.0.first().expect("there is a key: the options were checked").signature(id);
         let signature = std::str::from_utf8(&signature).expect("base64 is ASCII");
-        utf8_percent_encode(&format!("s:{id}.{signature}"), COMPONENT).to_string()
+        let mut signed = Zeroizing::new(String::with_capacity("s:.".len() + id.len() + signature.len()));
+        signed.extend(["s:", id, ".", signature]);
+        // Each byte is three at most.
+        let mut written = Zeroizing::new(String::with_capacity(3 * signed.len()));
+        written.extend(utf8_percent_encode(&signed, COMPONENT));
+        written
     }
 
     /// Returns whether a cookie's value has the length and the beginning of a signed id of this length, so that its
@@ -175,23 +181,23 @@ impl SigningKeys {
         (least..=3 * least).contains(&value.len()) && value[0] == b's'
     }
 
-    /// Returns the id in a cookie's value, if one of the keys has signed it.
+    /// Reads the id in a cookie's value, if one of the keys has signed it.
     ///
     /// The signature is compared as text, and never decoded: of the texts that decode to the same bytes only
     /// the one that is written counts.
-    pub(crate) fn verify<'a>(&self, value: &'a [u8]) -> Option<Cow<'a, str>> {
-        let text = decode(value)?;
+    pub(crate) fn verify<R>(&self, value: &[u8], read: impl FnOnce(&str) -> Option<R>) -> Option<R> {
+        let mut text = decode(value)?;
+        let id = self.signed_id(&text).and_then(read);
+        if let Cow::Owned(text) = &mut text {
+            text.zeroize();
+        }
+        id
+    }
+
+    fn signed_id<'a>(&self, text: &'a str) -> Option<&'a str> {
         let (id, signature) = text.strip_prefix("s:")?.rsplit_once('.')?;
         let is_ours = self.0.iter().any(|key| bool::from(key.signature(id).as_slice().ct_eq(signature.as_bytes())));
-        let (from, to) = (2, 2 + id.len());
-        is_ours.then(|| match text {
-            Cow::Borrowed(text) => Cow::Borrowed(&text[from..to]),
-            Cow::Owned(mut text) => {
-                text.truncate(to);
-                text.drain(..from);
-                Cow::Owned(text)
-            }
-        })
+        is_ours.then_some(id)
     }
 }
 
@@ -236,6 +242,10 @@ mod tests {
         keys.iter().map(|key| SigningKey::from(*key)).collect()
     }
 
+    fn verified(keys: &SigningKeys, value: &[u8]) -> Option<String> {
+        keys.verify(value, |id| Some(id.to_owned()))
+    }
+
     const ID: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 
     /// Cookies that are out there depend on this: a change logs everybody out.
@@ -243,17 +253,17 @@ mod tests {
     fn golden_cookie() {
         let golden = "s%3AZr2kQ0pV7yXb3mNc8dLwTg5sHj1fAe9u.UHckYv5hsUh3YGv4ETmcQJr7A%2Bz%2FzaUl6tJPKAGOtoQ";
         let keys = keys(&["keyboard cat"]);
-        assert_eq!(keys.sign("Zr2kQ0pV7yXb3mNc8dLwTg5sHj1fAe9u"), golden);
-        assert_eq!(keys.verify(golden.as_bytes()).as_deref(), Some("Zr2kQ0pV7yXb3mNc8dLwTg5sHj1fAe9u"));
+        assert_eq!(*keys.sign("Zr2kQ0pV7yXb3mNc8dLwTg5sHj1fAe9u"), golden);
+        assert_eq!(verified(&keys, golden.as_bytes()).as_deref(), Some("Zr2kQ0pV7yXb3mNc8dLwTg5sHj1fAe9u"));
     }
 
     #[test]
     fn the_first_key_signs_and_all_verify() {
         let (old, both, new) = (keys(&["old"]), keys(&["new", "old"]), keys(&["new"]));
         let (before, after) = (old.sign(ID), both.sign(ID));
-        assert!(both.verify(before.as_bytes()).is_some() && both.verify(after.as_bytes()).is_some());
-        assert!(new.verify(before.as_bytes()).is_none() && new.verify(after.as_bytes()).is_some());
-        assert!(keys(&[]).verify(before.as_bytes()).is_none());
+        assert!(verified(&both, before.as_bytes()).is_some() && verified(&both, after.as_bytes()).is_some());
+        assert!(verified(&new, before.as_bytes()).is_none() && verified(&new, after.as_bytes()).is_some());
+        assert!(verified(&keys(&[]), before.as_bytes()).is_none());
     }
 
     #[test]
@@ -283,21 +293,20 @@ mod tests {
         #[test]
         fn what_is_signed_is_verified_and_nothing_near_it(id in "[^\u{0}]{1,40}", at: prop::sample::Index, byte: u8) {
             let keys = keys(&["one", "other"]);
-            let signed = keys.sign(&id).into_bytes();
-            let verified = keys.verify(&signed);
-            prop_assert_eq!(verified.as_deref(), Some(&*id));
+            let signed = keys.sign(&id).as_bytes().to_vec();
+            prop_assert_eq!(verified(&keys, &signed), Some(id));
             let mut bytes = signed.clone();
             let at = at.index(bytes.len());
             bytes[at] = byte;
             // Another way to write the same text is the same cookie.
             if decode(&bytes) != decode(&signed) {
-                prop_assert_eq!(keys.verify(&bytes), None);
+                prop_assert_eq!(verified(&keys, &bytes), None);
             }
         }
 
         #[test]
         fn any_bytes_are_refused(bytes: Vec<u8>) {
-            prop_assert_eq!(keys(&["one"]).verify(&bytes), None);
+            prop_assert_eq!(verified(&keys(&["one"]), &bytes), None);
         }
     }
 }

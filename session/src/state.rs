@@ -21,13 +21,17 @@
 //!
 //!   Unknown, Ended, Unreadable ─ moved_to ▶ Resumed
 //! ```
+//!
+//! A request whose cookies are none of ours begins as `Unknown`, without an id.
+
+use std::net::IpAddr;
 
 use sosa::Revision;
 use tracing::warn;
 
 use crate::cookie::Scheme;
 use crate::edits::Edits;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{Changes, NewMaxAge, Rules, Snapshot};
 use crate::id::{Ids, PublicId, SessionId};
 use crate::plan::{CookieAction, Data, IdChange, Origin};
@@ -35,8 +39,9 @@ use crate::plan::{CookieAction, Data, IdChange, Origin};
 /// The session as this request knows it, and what the request asked of it.
 pub(crate) struct State {
     rules: Rules,
-    /// How the request came.
     scheme: Scheme,
+    peer: Option<IpAddr>,
+    came_at: Option<u64>,
     origin: Origin,
     /// The id that the client has.
     id: Option<SessionId>,
@@ -53,8 +58,29 @@ pub(crate) struct State {
     asked: Asked,
     /// What the response's cookie will do.
     cookie: CookieAction,
+    /// The handler has called a method: the response depends on the session.
+    is_used: bool,
+    /// The session expired while the request was under way.
+    has_expired: bool,
+    /// The store failed when the session was looked up, and was not asked again since.
+    failure: Option<Error>,
     /// The head of the response has been sent.
     is_closed: bool,
+}
+
+/// How a request came.
+#[derive(Clone, Default)]
+pub(crate) struct Arrival {
+    pub(crate) ids: Ids,
+    /// It came with a cookie of our name, and with none that a server of ours gave out.
+    pub(crate) has_foreign_cookie: bool,
+    pub(crate) scheme: Scheme,
+    /// Who sent it, as far as the server knows.
+    pub(crate) peer: Option<IpAddr>,
+    /// The user goes to a page by it.
+    pub(crate) is_navigation: bool,
+    /// When, if its cookie may be taken back: in milliseconds since the Unix epoch.
+    pub(crate) at: Option<u64>,
 }
 
 /// A record, and its state in the store.
@@ -62,6 +88,8 @@ pub(crate) struct State {
 pub(crate) struct Stored {
     pub(crate) snapshot: Snapshot,
     pub(crate) revision: Revision,
+    /// When it was read or saved, in milliseconds since the Unix epoch.
+    pub(crate) at: u64,
 }
 
 /// What is found under an id.
@@ -69,6 +97,8 @@ pub(crate) enum Found {
     Live(Stored),
     /// The marker of a session that goes on under another id.
     Renewed(Option<PublicId>),
+    /// A session that has expired.
+    Expired,
     Nothing,
 }
 
@@ -96,9 +126,11 @@ struct Asked {
 /// What came of the last save that the handler asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum LastSave {
-    /// It is known; or there was none.
+    /// It succeeded; or there was none.
     #[default]
-    Known,
+    Done,
+    /// It failed, and the handler was told: it is not tried again unless more is asked for.
+    Failed,
     /// It failed and may have been applied all the same: it is not sent again.
     Uncertain,
     /// The same, and more was asked for since.
@@ -106,12 +138,20 @@ pub(crate) enum LastSave {
 }
 
 impl State {
-    pub(crate) fn new(rules: Rules, Ids { first: id, others }: Ids, scheme: Scheme, is_closed: bool) -> Self {
+    pub(crate) fn new(rules: Rules, arrival: Arrival, is_closed: bool) -> Self {
+        let Arrival { ids, has_foreign_cookie, scheme, peer, at: came_at, is_navigation: _ } = arrival;
+        let Ids { first: id, others } = ids;
         let touch_due = id.is_some() && rules.touches_each_request;
         Self {
             rules,
             scheme,
-            origin: if id.is_some() { Origin::Unloaded } else { Origin::None },
+            peer,
+            came_at,
+            origin: match id {
+                Some(_) => Origin::Unloaded,
+                None if has_foreign_cookie => Origin::Unknown,
+                None => Origin::None,
+            },
             id,
             others,
             next: None,
@@ -120,6 +160,9 @@ impl State {
             blank: None,
             asked: Asked { touch_due, ..Asked::default() },
             cookie: CookieAction::Keep,
+            is_used: false,
+            has_expired: false,
+            failure: None,
             is_closed,
         }
     }
@@ -134,8 +177,30 @@ impl State {
         self.scheme
     }
 
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
+    /// Returns when the request came, if its cookie may be taken back.
+    pub(crate) fn came_at(&self) -> Option<u64> {
+        self.came_at
+    }
+
     pub(crate) fn origin(&self) -> Origin {
         self.origin
+    }
+
+    pub(crate) fn is_used(&self) -> bool {
+        self.is_used
+    }
+
+    pub(crate) fn has_expired(&self) -> bool {
+        self.has_expired
+    }
+
+    /// Returns why the session could not be looked up, if the store was out and was not asked again.
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
     }
 
     /// Returns the id that the client has.
@@ -292,9 +357,10 @@ impl State {
     }
 
     fn ask_for_more(&mut self) {
-        if self.asked.last_save == LastSave::Uncertain {
-            self.asked.last_save = LastSave::UncertainAndMore;
-        }
+        self.asked.last_save = match self.asked.last_save {
+            LastSave::Done | LastSave::Failed => LastSave::Done,
+            LastSave::Uncertain | LastSave::UncertainAndMore => LastSave::UncertainAndMore,
+        };
     }
 
     // Transitions.
@@ -339,6 +405,7 @@ impl State {
                 return self.rebase();
             }
             Found::Renewed(_) => self.origin = Origin::Ended,
+            Found::Expired => (self.origin, self.has_expired) = (Origin::Unknown, true),
             Found::Nothing => self.origin = Origin::Unknown,
         }
         self.stored = None;
@@ -389,11 +456,21 @@ impl State {
 
     /// A save begins: its outcome is unknown if it is dropped on the way.
     pub(crate) fn begin_save(&mut self) {
-        self.asked.last_save = if self.has_changes() { LastSave::Uncertain } else { LastSave::Known };
+        self.asked.last_save = if self.has_changes() { LastSave::Uncertain } else { LastSave::Done };
     }
 
     pub(crate) fn end_save(&mut self, last_save: LastSave) {
         self.asked.last_save = last_save;
+    }
+
+    /// The handler has called a method.
+    pub(crate) fn use_it(&mut self) {
+        self.is_used |= !self.is_closed;
+    }
+
+    /// The session was looked up, or the store failed and the handler may not mind.
+    pub(crate) fn set_failure(&mut self, failure: Option<Error>) {
+        self.failure = failure;
     }
 
     /// The head of the response is sent.

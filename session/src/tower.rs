@@ -6,27 +6,44 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::header::{COOKIE, HeaderName, HeaderValue, SET_COOKIE};
-use http::{Extensions, Request, Response, StatusCode};
+use axum_core::BoxError;
+use axum_core::body::Body;
+use bytes::Bytes;
+use http::header::{COOKIE, HeaderName};
+use http::{Extensions, Request, Response};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
+use tracing::warn;
 
+use crate::cookie::Scheme;
 use crate::error::{Error, Result};
-use crate::options::SessionOptions;
+use crate::error_page::{self, OnError};
+use crate::options::{Forwarded, SessionOptions};
+use crate::response::ResponseHeaders;
 use crate::session::Session;
-use crate::sessions::{RequestHead, Sessions};
-use crate::set_cookie::SetCookie;
+use crate::sessions::{FETCH_MODE, RequestHead, Sessions};
 
-static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static SEC_FETCH_MODE: HeaderName = HeaderName::from_static(FETCH_MODE);
 
 /// Gives every request a [`Session`], as an extension, and saves it with the response.
 ///
 /// The session is closed once the inner service has returned its response, whatever the status, and
-/// before a byte of it is sent. If that fails, the response is replaced by an empty one of status
-/// 503 (the store is unavailable, late or full) or 500, without a new session's cookie. A handler
-/// that panics or is dropped saves nothing that [`Session::save`] did not; of a request that is
-/// dropped while the session is being closed, the outcome is open.
+/// before a byte of it is sent. If that fails, or the store was out when the handler asked for its session, the
+/// response is an error of status 503 (the store is unavailable, late or full) or 500, without a new session's cookie:
+/// the application's own page where there is one, see [`on_error`](Self::on_error).
+///
+/// # Panics, timeouts, and the order of layers
+///
+/// A handler that panics or is dropped saves nothing that [`Session::save`] did not, even if a layer inside this one
+/// makes a response of the panic. A layer inside this one that gives a handler up after a while and answers for it,
+/// such as tower-http's `TimeoutLayer`, cannot be told from a handler that has returned: what that had asked for until
+/// then is saved. **Put timeouts outside of this layer**, that is, add them after it with axum's `Router::layer`, and
+/// before it in a `ServiceBuilder`. Of a request that is dropped while the session is being closed, the outcome is open.
+///
+/// Inside another layer of the same [`Sessions`] it does nothing: there is one session for each request. Inside one of
+/// other options it opens a session of its own, which is the one that the handler gets; their cookies must have
+/// different names.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -39,15 +56,20 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 ///
 /// let app: Router = Router::new().route("/", get(views)).layer(SessionLayer::new(SessionOptions::memory()));
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct SessionLayer {
     sessions: Sessions,
     peer: FindPeer,
+    scheme: FindScheme,
+    on_error: Option<OnError>,
 }
 
 /// Finds out who sent a request from what the server left in its extensions.
 type FindPeer = fn(&Extensions) -> Option<IpAddr>;
+
+/// Finds out how it came.
+type FindScheme = fn(&Extensions) -> Scheme;
 
 impl SessionLayer {
     /// Makes the layer, from options or from a collection alone.
@@ -83,11 +105,84 @@ impl SessionLayer {
         self.peer = peer;
         self
     }
+
+    /// Says how to find out whether a request came over https, where the server itself knows: by an extension that the
+    /// one who accepted the connection has left. What a trusted proxy says counts more.
+    ///
+    /// ```
+    /// use sosa_session::{Scheme, SessionLayer, SessionOptions};
+    ///
+    /// #[derive(Clone)]
+    /// struct OverTls(bool);
+    ///
+    /// let layer = SessionLayer::new(SessionOptions::memory()).scheme(|extensions| match extensions.get() {
+    ///     Some(OverTls(true)) => Scheme::Https,
+    ///     Some(OverTls(false)) => Scheme::Http,
+    ///     None => Scheme::Unknown,
+    /// });
+    /// ```
+    pub fn scheme(mut self, scheme: fn(&Extensions) -> Scheme) -> Self {
+        self.scheme = scheme;
+        self
+    }
+
+    /// Makes the application's own page of an error: of a session that could not be loaded or saved, and of an
+    /// [`Error`] that a handler returns. By default it is one line of text.
+    ///
+    /// The function gets that as a response, and returns it changed, or another. Headers that other layers have set
+    /// stay unless the page has them, but for those that are about a body; and so do the headers of the session, and
+    /// `Retry-After` of a 503.
+    ///
+    /// ```
+    /// use axum::response::{Html, IntoResponse};
+    /// use sosa_session::{SessionLayer, SessionOptions};
+    ///
+    /// let layer = SessionLayer::new(SessionOptions::memory()).on_error(|error, response| match error.status() {
+    ///     503 => (error.status_code(), Html("<h1>We are back in a minute</h1>")).into_response(),
+    ///     _ => response,
+    /// });
+    /// ```
+    pub fn on_error(mut self, page: impl Fn(&Error, Response<Body>) -> Response<Body> + Send + Sync + 'static) -> Self {
+        self.on_error = Some(std::sync::Arc::new(page));
+        self
+    }
+
+    fn open<B>(&self, request: &Request<B>) -> Session {
+        let (headers, extensions) = (request.headers(), request.extensions());
+        let mut cookies = headers.get_all(COOKIE).iter().map(|value| (COOKIE.as_str(), value.as_bytes())).peekable();
+        let of_proxy = if self.sessions.trusts_any_proxy() { &Forwarded::HEADERS[..] } else { &[] };
+        let of_proxy = of_proxy.iter().flat_map(|name| headers.get_all(*name).iter().map(|it| (*name, it.as_bytes())));
+        // It only tells what becomes of a cookie.
+        let mode = if cookies.peek().is_some() { headers.get(&SEC_FETCH_MODE) } else { None };
+        let mode = mode.map(|value| (FETCH_MODE, value.as_bytes()));
+        let head = RequestHead::new(cookies.chain(mode).chain(of_proxy));
+        self.sessions.open(head.peer((self.peer)(extensions)).scheme((self.scheme)(extensions)))
+    }
+
+    /// Returns whether a layer around this one has opened the session of a request.
+    fn is_open<B>(&self, request: &Request<B>) -> bool {
+        let Some(outer) = request.extensions().get::<Session>() else { return false };
+        let is_same = outer.is_of(self.sessions.engine());
+        if !is_same && outer.cookie_name() == self.sessions.cookie_name() && self.sessions.engine().tells_of_layers() {
+            warn!(
+                cookie = self.sessions.cookie_name(),
+                "a SessionLayer is inside another of other options, and their cookies have one name: a browser keeps \
+                 one of them"
+            );
+        }
+        is_same
+    }
 }
 
 impl From<Sessions> for SessionLayer {
     fn from(sessions: Sessions) -> Self {
-        Self { sessions, peer: |_| None }
+        Self { sessions, peer: |_| None, scheme: |_| Scheme::Unknown, on_error: None }
+    }
+}
+
+impl fmt::Debug for SessionLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionLayer").field("sessions", &self.sessions).finish_non_exhaustive()
     }
 }
 
@@ -106,102 +201,111 @@ pub struct SessionService<S> {
     inner: S,
 }
 
-impl<S> SessionService<S> {
-    fn open<B>(&self, request: &Request<B>) -> Session {
-        let headers = request.headers();
-        let cookies = headers.get_all(COOKIE).iter().map(|value| (COOKIE.as_str(), value.as_bytes()));
-        let proto = headers.get(&X_FORWARDED_PROTO).map(|value| (X_FORWARDED_PROTO.as_str(), value.as_bytes()));
-        let peer = (self.layer.peer)(request.extensions());
-        self.layer.sessions.open(RequestHead::new(cookies.chain(proto)).peer(peer))
-    }
-}
-
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for SessionService<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
-    ResBody: Default,
+    ResBody: http_body::Body<Data = Bytes> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
 {
-    type Response = S::Response;
+    // Of one type whatever the body inside, so that there can be a page in its place; for axum's own it is just that.
+    type Response = Response<Body>;
     type Error = S::Error;
-    type Future = SessionFuture<S::Future, ResBody>;
+    type Future = SessionFuture<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let session = self.open(&request);
-        request.extensions_mut().insert(session.clone());
-        SessionFuture { inner: self.inner.call(request), session, response: None, closing: None }
+        let session = (!self.layer.is_open(&request)).then(|| self.layer.open(&request));
+        if let Some(session) = &session {
+            request.extensions_mut().insert(session.clone());
+        }
+        let on_error = self.layer.on_error.clone();
+        SessionFuture { inner: self.inner.call(request), session, on_error, response: None, closing: None }
     }
 }
 
 pin_project! {
     /// The future of [`SessionService`]: the inner service's response, and then the end of the session.
-    pub struct SessionFuture<F, B> {
+    pub struct SessionFuture<F> {
         #[pin]
         inner: F,
-        session: Session,
+        // None where a layer around this one has opened it.
+        session: Option<Session>,
+        on_error: Option<OnError>,
         // Both while the session is closed, which takes calls of the store.
-        response: Option<Response<B>>,
-        closing: Option<Pin<Box<dyn Future<Output = Result<Option<SetCookie>>> + Send>>>,
+        response: Option<Response<Body>>,
+        closing: Option<Pin<Box<dyn Future<Output = Result<ResponseHeaders>> + Send>>>,
     }
 }
 
-impl<F, B, E> Future for SessionFuture<F, B>
+impl<F, B, E> Future for SessionFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
-    B: Default,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
 {
-    type Output = Result<Response<B>, E>;
+    type Output = Result<Response<Body>, E>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let closing = match this.closing {
             Some(closing) => closing,
             None => {
-                let response = ready!(this.inner.poll(context))?;
+                let response = ready!(this.inner.poll(context))?.map(Body::new);
+                let Some(session) = this.session else { return Poll::Ready(Ok(response)) };
                 // Most requests leave nothing to do, and nothing to wait for.
-                if let Some(cookie) = this.session.close_at_once() {
-                    return Poll::Ready(Ok(with_cookie(response, cookie)));
+                if let Some(headers) = session.close_at_once() {
+                    return Poll::Ready(Ok(answer(response, Ok(headers), this.on_error.as_ref())));
                 }
                 *this.response = Some(response);
-                let session = this.session.clone();
+                let session = session.clone();
                 this.closing.insert(Box::pin(async move { session.close().await }))
             }
         };
         let closed = ready!(closing.as_mut().poll(context));
         let response = this.response.take().expect("a future is not polled again once it is ready");
-        Poll::Ready(Ok(match closed {
-            Ok(cookie) => with_cookie(response, cookie),
-            Err(error) => {
-                let mut response = Response::default();
-                *response.status_mut() = error.status_code();
-                with_cookie(response, error.set_cookie().cloned())
-            }
-        }))
+        Poll::Ready(Ok(answer(response, closed, this.on_error.as_ref())))
     }
 }
 
-impl<F, B> fmt::Debug for SessionFuture<F, B> {
+impl<F> fmt::Debug for SessionFuture<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionFuture").finish_non_exhaustive()
     }
 }
 
-fn with_cookie<B>(mut response: Response<B>, cookie: Option<SetCookie>) -> Response<B> {
-    if let Some(cookie) = cookie {
-        // Marked, so that nobody logs it by accident.
-        let mut value = HeaderValue::from_str(cookie.value()).expect("the parts of a cookie were checked");
-        value.set_sensitive(true);
-        response.headers_mut().append(SET_COOKIE, value);
+/// Returns the response of a handler with what its session adds, or the page of an error.
+fn answer(mut response: Response<Body>, closed: Result<ResponseHeaders>, on_error: Option<&OnError>) -> Response<Body> {
+    // As most are.
+    if let (Ok(headers), None) = (&closed, response.extensions().get::<Error>()) {
+        headers.apply(response.headers_mut());
+        return response;
     }
-    response
+    // What a handler has returned as an error is in the response.
+    let returned = response.extensions().get::<Error>().cloned();
+    let (error, page) = match (closed, returned) {
+        (Ok(_), None) => return response,
+        // The handler has made the page that it is answered with; the application's own takes its place.
+        (Ok(headers), Some(_)) if on_error.is_none() => return with_headers(response, &headers),
+        (Ok(headers), Some(returned)) => (returned.with_headers(headers.of_an_error()), on_error),
+        (Err(error), None) if error.is_told() && response.status().is_server_error() => {
+            return with_headers(response, error.headers());
+        }
+        (Err(error), returned) => {
+            // The handler was told, and says nothing of it.
+            if error.is_told() && returned.is_none() {
+                error.log();
+            }
+            (error, on_error)
+        }
+    };
+    let (parts, _) = response.into_parts();
+    error_page::replace(&error, page, parts.headers, parts.extensions)
 }
 
-impl Error {
-    /// Returns [`status`](Self::status) as the type of the http crate.
-    pub fn status_code(&self) -> StatusCode {
-        StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-    }
+fn with_headers(mut response: Response<Body>, headers: &ResponseHeaders) -> Response<Body> {
+    headers.apply(response.headers_mut());
+    response
 }

@@ -92,7 +92,7 @@ async fn what_express_accepts_and_makes() {
             let session = open(&sessions, value);
             assert_eq!(session.expose_id().await.unwrap(), vector.sid, "{note}");
             assert_eq!(session.data().await.unwrap().as_json(), vector.record, "{note}");
-            let cookie = sessions.close(&session).await.unwrap().expect("rolling");
+            let cookie = sessions.close(&session).await.unwrap().into_set_cookie().expect("rolling");
             assert_eq!(undated(cookie.value()), undated(&vector.set_cookie), "{note}");
         }
         let touched = records.load_with(&vector.sid, LoadOptions::new().with_expiry()).await.unwrap().unwrap();
@@ -115,7 +115,7 @@ async fn what_express_refuses() {
         for value in [&vector.cookie_value, &vector.signed] {
             let session = open(&sessions, value);
             assert!(session.is_new().await.unwrap(), "{}", vector.note);
-            assert!(sessions.close(&session).await.unwrap().is_none());
+            assert!(sessions.close(&session).await.unwrap().into_set_cookie().is_none());
         }
     }
 }
@@ -135,7 +135,7 @@ fn site() -> (Sessions, Records, Clock) {
 async fn begin(sessions: &Sessions) -> (String, String) {
     let session = sessions.open(RequestHead::new([]));
     session.insert("user", "ada").await.unwrap();
-    let cookie = sessions.close(&session).await.unwrap().unwrap();
+    let cookie = sessions.close(&session).await.unwrap().into_set_cookie().unwrap();
     let value = cookie.value().split(';').next().unwrap().split_once('=').unwrap().1.to_owned();
     (value, session.expose_id().await.unwrap())
 }
@@ -170,7 +170,7 @@ async fn a_write_that_express_made_meanwhile_is_kept() {
     // As Express does it: whatever was there.
     let theirs = r#"{"cookie":{"originalMaxAge":null,"expires":null},"user":"bob","n":6,"new":[1e+21]}"#;
     records.save(&id, &theirs.parse().unwrap()).await.unwrap();
-    sessions.close(&session).await.unwrap();
+    sessions.close(&session).await.unwrap().into_set_cookie();
     let expected = theirs.replace("\"n\":6", "\"n\":7");
     assert_eq!(records.load(&id).await.unwrap().unwrap().as_json(), expected);
 }
@@ -187,7 +187,7 @@ async fn what_was_destroyed_meanwhile_stays_so() {
         }
         records.destroy(&id).await.unwrap();
         assert_eq!(session.save().await.unwrap_err().kind(), ErrorKind::Ended);
-        assert!(sessions.close(&session).await.unwrap().is_none());
+        assert!(sessions.close(&session).await.unwrap().into_set_cookie().is_none());
         assert!(records.list().await.unwrap().items.is_empty(), "nothing is left, under whatever id");
     }
 }
@@ -205,7 +205,7 @@ async fn a_rolling_cookie_is_not_sent_of_a_session_that_ended_meanwhile() {
         if ended {
             records.destroy(&id).await.unwrap();
         }
-        assert_eq!(sessions.close(&session).await.unwrap().is_some(), !ended);
+        assert_eq!(sessions.close(&session).await.unwrap().into_set_cookie().is_some(), !ended);
     }
 }
 
@@ -215,7 +215,7 @@ async fn a_key_of_our_own_name_is_an_ordinary_one() {
     let (cookie, _) = begin(&sessions).await;
     let session = open(&sessions, &cookie);
     session.insert("sosa", serde_json::json!({"v": 1, "rev": 1, "created": 1})).await.unwrap();
-    sessions.close(&session).await.unwrap();
+    sessions.close(&session).await.unwrap().into_set_cookie();
     let session = open(&sessions, &cookie);
     assert_eq!(session.keys().await.unwrap(), ["user", "sosa"]);
 }
@@ -226,7 +226,7 @@ async fn a_renewed_session_leaves_nothing_behind() {
     let (cookie, id) = begin(&sessions).await;
     let session = open(&sessions, &cookie);
     session.renew().await.unwrap();
-    assert!(sessions.close(&session).await.unwrap().is_some());
+    assert!(sessions.close(&session).await.unwrap().into_set_cookie().is_some());
     let page = records.list().await.unwrap().into_pairs().unwrap();
     let [(new, data)] = &page[..] else { panic!("{} records", page.len()) };
     assert_ne!(*new, id);
@@ -240,7 +240,7 @@ async fn a_session_may_live_longer_than_others() {
     let month = Duration::from_secs(30 * 86_400);
     let session = open(&sessions, &cookie);
     session.set_max_age(month).await.unwrap();
-    let header = sessions.close(&session).await.unwrap().expect("it has an end now");
+    let header = sessions.close(&session).await.unwrap().into_set_cookie().expect("it has an end now");
     assert!(header.value().contains("; Expires="));
     let entry = records.load_with(&id, LoadOptions::new().with_expiry()).await.unwrap().unwrap();
     assert_eq!(entry.expiry, Some(Expiry::At(clock.now() + month)));
@@ -249,7 +249,7 @@ async fn a_session_may_live_longer_than_others() {
     // It is no change to say so again; and it can be taken back, which the client learns of in vain, as with Express.
     let session = open(&sessions, &cookie);
     session.set_max_age(month).await.unwrap();
-    assert!(sessions.close(&session).await.unwrap().is_none());
+    assert!(sessions.close(&session).await.unwrap().into_set_cookie().is_none());
     session.set_max_age(None).await.unwrap();
     session.save().await.unwrap();
     assert!(
@@ -268,7 +268,7 @@ async fn a_session_may_live_longer_than_others() {
     session.save().await.unwrap();
     assert!(session.is_new().await.unwrap());
     session.insert("user", "bob").await.unwrap();
-    let header = sessions.close(&session).await.unwrap().expect("it is made now");
+    let header = sessions.close(&session).await.unwrap().into_set_cookie().expect("it is made now");
     assert!(header.value().contains("; Expires="));
     let error = session.set_max_age(Duration::from_nanos(1)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Options);
@@ -287,7 +287,7 @@ async fn what_the_format_does_not_have_is_said_to_be_so() {
     }
     // Ours is an ordinary key there.
     session.insert("sosa", 1).await.unwrap();
-    sessions.close(&session).await.unwrap();
+    sessions.close(&session).await.unwrap().into_set_cookie();
     let session = open(&sessions, &cookie);
     assert_eq!(
         (session.get::<u8>("sosa").await.unwrap(), session.keys().await.unwrap()),
@@ -298,7 +298,7 @@ async fn what_the_format_does_not_have_is_said_to_be_so() {
         session.data().await.unwrap().as_json(),
         r#"{"cookie":{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/"}}"#
     );
-    sessions.close(&session).await.unwrap();
+    sessions.close(&session).await.unwrap().into_set_cookie();
     assert!(!format!("{session:?} {sessions:?}").contains(&id));
 
     let ours = Sessions::new(SessionOptions::memory());
@@ -319,7 +319,7 @@ async fn sessions_of_our_own_can_be_signed_too() {
         (with(vec![key("a")]), with(vec![key("b"), key("a")]), with(vec![key("b")]), Sessions::new(options()));
     let session = old.open(RequestHead::new([]));
     session.insert("user", "ada").await.unwrap();
-    let cookie = old.close(&session).await.unwrap().unwrap();
+    let cookie = old.close(&session).await.unwrap().into_set_cookie().unwrap();
     let pair = cookie.value().split(';').next().unwrap();
     assert!(pair.starts_with("__Host-id=s%3A"), "it is signed");
     let id = &pair["__Host-id=s%3A".len()..][..32];
@@ -347,7 +347,7 @@ async fn a_record_that_cannot_be_read_can_be_left_behind() {
         let sessions = Sessions::new(options);
         let first = sessions.open(RequestHead::new([]));
         first.insert("user", "ada").await.unwrap();
-        let cookie = sessions.close(&first).await.unwrap().unwrap();
+        let cookie = sessions.close(&first).await.unwrap().into_set_cookie().unwrap();
         let value = cookie.value().split(';').next().unwrap().split_once('=').unwrap().1.to_owned();
         let id = first.expose_id().await.unwrap();
         let unreadable: SessionData = r#"{"cookie":{"originalMaxAge":"no number"},"user":"ada"}"#.parse().unwrap();
@@ -355,7 +355,7 @@ async fn a_record_that_cannot_be_read_can_be_left_behind() {
 
         let page = open(&sessions, &value);
         assert_eq!(page.get::<String>("user").await.unwrap_err().status(), 500);
-        assert!(sessions.close(&page).await.unwrap().is_none());
+        assert!(sessions.close(&page).await.unwrap().into_set_cookie().is_none());
 
         let session = open(&sessions, &value);
         match asks {
@@ -364,7 +364,7 @@ async fn a_record_that_cannot_be_read_can_be_left_behind() {
             _ => session.renew().await.unwrap(),
         }
         session.insert("user", "bob").await.unwrap();
-        let cookie = sessions.close(&session).await.unwrap().expect("a new session is told of");
+        let cookie = sessions.close(&session).await.unwrap().into_set_cookie().expect("a new session is told of");
         let value = cookie.value().split(';').next().unwrap().split_once('=').unwrap().1.to_owned();
         assert_eq!(open(&sessions, &value).get::<String>("user").await.unwrap().as_deref(), Some("bob"), "{asks}");
         assert!(records.load(&id).await.unwrap().is_none(), "{asks}: it is still there");

@@ -469,7 +469,7 @@ async fn a_renewal_whose_answer_is_lost_loses_no_session() {
     session.insert("n", 1).await.unwrap();
     site.store.fail_at(1, false);
     let error = site.sessions.close(&session).await.unwrap_err();
-    let cookie = error.set_cookie().expect("what was saved before is announced").value().to_owned();
+    let cookie = error.headers().set_cookie().expect("what was saved before is announced").value().to_owned();
     assert!(!format!("{error:?}").contains("__Host-id"));
     jar = cookie.split(';').next().map(str::to_owned);
     assert_eq!((site.user(&jar).await.as_deref(), site.user(&old).await), (Some("ada"), None));
@@ -483,6 +483,7 @@ async fn a_public_id_that_was_shown_is_that_of_the_session_also_after_a_failed_s
     session.insert("user", "ada").await.unwrap();
     site.store.fail_at(1, false);
     session.save().await.unwrap_err();
+    session.save().await.unwrap();
     site.close(&session, &mut None).await.unwrap();
     assert_eq!(site.store.live().await, [public_id.to_string()]);
 
@@ -495,7 +496,7 @@ async fn a_public_id_that_was_shown_is_that_of_the_session_also_after_a_failed_s
 }
 
 #[tokio::test]
-async fn a_save_whose_outcome_is_unknown_is_not_sent_again() {
+async fn a_save_that_the_handler_knows_has_failed_is_not_sent_again() {
     let site = site();
     let mut jar = site.log_in().await;
     let session = site.open(&jar);
@@ -510,8 +511,18 @@ async fn a_save_whose_outcome_is_unknown_is_not_sent_again() {
     session.update("n", |n: Option<u32>| n.unwrap_or(0) + 1).await.unwrap();
     site.store.fail_at(1, false);
     session.save().await.unwrap_err();
+    assert_eq!(site.store.calls(), 1);
     site.close(&session, &mut jar).await;
-    assert_eq!(site.open(&jar).get("n").await.unwrap(), Some(2), "one that was not applied is");
+    assert_eq!((site.store.calls(), site.open(&jar).get("n").await.unwrap()), (0, Some(1)), "it was not applied");
+
+    // More that is asked for is saved, and with it what was not applied.
+    let session = site.open(&jar);
+    session.update("n", |n: Option<u32>| n.unwrap_or(0) + 1).await.unwrap();
+    site.store.fail_at(1, false);
+    session.save().await.unwrap_err();
+    session.insert("more", 1).await.unwrap();
+    site.close(&session, &mut jar).await;
+    assert_eq!(site.open(&jar).get("n").await.unwrap(), Some(2));
 
     // What is asked for after such a save is not lost silently.
     let session = site.open(&jar);
@@ -617,7 +628,7 @@ async fn sessions_in_memory_go_by_the_clock_of_the_options() {
     let sessions = Sessions::new(SessionOptions::memory().clock(clock.clone()));
     let session = sessions.open(RequestHead::new([]));
     session.insert("user", "ada").await.unwrap();
-    let cookie = sessions.close(&session).await.unwrap().unwrap();
+    let cookie = sessions.close(&session).await.unwrap().into_set_cookie().unwrap();
     let pair = cookie.value().split(';').next().unwrap();
     clock.advance(Duration::from_secs(24 * 60 * 60));
     let session = sessions.open(RequestHead::new([("cookie", pair.as_bytes())]));
@@ -634,7 +645,7 @@ async fn after_the_response_edits_need_a_save_and_nothing_new_can_begin() {
     stream.insert("progress", 50).await.unwrap();
     stream.save().await.unwrap();
     assert_eq!(site.open(&jar).get("progress").await.unwrap(), Some(50));
-    assert!(site.sessions.close(&stream).await.unwrap().is_none(), "closing twice does nothing");
+    assert!(site.sessions.close(&stream).await.unwrap().into_set_cookie().is_none(), "closing twice does nothing");
     stream.renew().await.unwrap();
     assert_eq!(stream.save().await.unwrap_err().kind(), ErrorKind::Closed);
     stream.insert("progress", 51).await.unwrap();
@@ -685,7 +696,7 @@ async fn many_writers_of_one_session_over_two_processes() {
             session.insert(&format!("key{n}"), n).await.unwrap();
             tokio::task::yield_now().await;
             session.update("count", |count: Option<u32>| count.unwrap_or(0) + 1).await.unwrap();
-            assert!(sessions.close(&session).await.unwrap().is_none());
+            assert!(sessions.close(&session).await.unwrap().into_set_cookie().is_none());
         })
     });
     futures_util::future::try_join_all(writers).await.unwrap();
@@ -702,6 +713,49 @@ async fn a_session_is_closed_by_those_that_opened_it() {
     session.insert("user", "ada").await.unwrap();
     assert_eq!(other.sessions.close(&session).await.unwrap_err().kind(), ErrorKind::Options);
     assert_eq!(site.sessions.cookie_name(), "__Host-id");
-    let cookie = site.sessions.clone().close(&session).await.unwrap().expect("it is not closed yet");
+    let cookie = site.sessions.clone().close(&session).await.unwrap().into_set_cookie().expect("it is not closed yet");
     assert!(cookie.value().starts_with("__Host-id="));
+}
+
+/// A cookie that opens no session is taken back when the user goes to a page: of several requests at once another may
+/// have begun a session meanwhile, and its cookie must stay.
+#[tokio::test]
+async fn a_dead_cookie_is_taken_back_on_navigation() {
+    use sosa_session::DeadCookie::{self, Keep, Remove, RemoveOnNavigation};
+
+    const UNKNOWN: &str = "__Host-id=unknownunknownunknownunknownunkn";
+    let by = |dead_cookie: DeadCookie| site_with(|options| options.dead_cookie(dead_cookie));
+    for (option, mode, removes) in [
+        (RemoveOnNavigation, Some("navigate"), true),
+        (RemoveOnNavigation, Some("cors"), false),
+        (RemoveOnNavigation, None, false),
+        (Remove, None, true),
+        (Keep, Some("navigate"), false),
+    ] {
+        let site = by(option);
+        let live = site.log_in().await.unwrap();
+        let both = format!("{UNKNOWN}; {live}");
+        let ask = async |cookie: &str, waits: u64, asks: &str| {
+            let mode = mode.iter().map(|mode| ("sec-fetch-mode", mode.as_bytes()));
+            let session = site.sessions.open(RequestHead::new([("cookie", cookie.as_bytes())].into_iter().chain(mode)));
+            site.clock.advance(Duration::from_secs(waits));
+            match asks {
+                "nothing" => {}
+                "reads" => drop(session.keys().await.unwrap()),
+                _ => session.insert("user", "bob").await.unwrap(),
+            }
+            let cookie = site.sessions.close(&session).await.unwrap().into_set_cookie();
+            cookie.map(|cookie| cookie.value().starts_with("__Host-id=;"))
+        };
+        let removed = removes.then_some(true);
+        assert_eq!(ask(UNKNOWN, 0, "reads").await, removed, "{option:?}, {mode:?}");
+        assert_eq!(ask("__Host-id=malformed", 0, "reads").await, removed, "{option:?}, {mode:?}");
+        assert_eq!(ask(UNKNOWN, 20, "reads").await, removed, "{option:?}, {mode:?}");
+        // Later it may be one of a session that was renewed after the request was sent.
+        assert_eq!(ask(UNKNOWN, 21, "reads").await, None, "{option:?}, {mode:?}");
+        assert_eq!(ask(UNKNOWN, 0, "nothing").await, None, "nobody has looked whether it is dead");
+        assert_eq!(ask("another=1", 0, "reads").await, None, "there is none of ours");
+        assert_eq!(ask(&both, 0, "reads").await, None, "one of them lives");
+        assert_eq!(ask(UNKNOWN, 0, "writes").await, Some(false), "a new one takes its place");
+    }
 }

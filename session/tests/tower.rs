@@ -80,7 +80,7 @@ async fn what_cannot_be_saved_is_an_error_without_a_cookie() {
     let response = send(&app(full), "/write", None).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(!response.headers().contains_key(SET_COOKIE));
-    assert_eq!(text(response).await, "", "nothing claims that it was written");
+    assert_eq!(text(response).await, "Service Unavailable", "nothing claims that it was written");
 }
 
 #[tokio::test]

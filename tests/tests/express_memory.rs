@@ -26,7 +26,7 @@ async fn read_one_key(sessions: &Sessions) -> usize {
     let before = ALLOCATOR.total_allocated();
     let session = sessions.open(RequestHead::new([("cookie", COOKIE.as_bytes())]));
     assert_eq!(session.get::<String>("user").await.expect("loaded").as_deref(), Some("ada"));
-    sessions.close(&session).await.expect("touched");
+    sessions.close(&session).await.expect("touched").into_set_cookie();
     ALLOCATOR.total_allocated() - before
 }
 

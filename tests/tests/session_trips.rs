@@ -13,7 +13,7 @@ async fn calls<F: Future<Output = sosa_session::Result<()>>>(
     redis.calls();
     let session = sessions.open(RequestHead::new([("cookie", cookie.as_bytes())]));
     handler(session.clone()).await.expect("handled");
-    let cookie = sessions.close(&session).await.expect("closed");
+    let cookie = sessions.close(&session).await.expect("closed").into_set_cookie();
     let pair = cookie.and_then(|cookie| cookie.value().split(';').next().map(str::to_owned));
     (redis.calls().into_iter().collect(), pair)
 }

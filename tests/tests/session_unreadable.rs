@@ -26,7 +26,7 @@ impl Site {
     async fn damaged(&mut self, record: &str) -> (String, String) {
         let first = self.sessions.open(RequestHead::new([]));
         first.insert("user", "ada").await.expect("inserted");
-        let cookie = self.sessions.close(&first).await.expect("closed").expect("a cookie");
+        let cookie = self.sessions.close(&first).await.expect("closed").into_set_cookie().expect("a cookie");
         let key = format!("app:sessions:{}", first.public_id().await.expect("a public id"));
         let () = cmd("SET").arg(&key).arg(record).arg("EX").arg(60).query_async(&mut self.redis).await.expect("set");
         (cookie.value().split(';').next().unwrap_or_default().to_owned(), key)
@@ -54,7 +54,7 @@ async fn an_end_and_a_new_beginning_need_nothing_of_it() {
                 assert_eq!(page.get::<String>("user").await.expect_err("unreadable").status(), 500, "{record:?}");
             }
             assert!(page.insert("seen", 1).await.is_err());
-            assert!(site.sessions.close(&page).await.expect("nothing to save").is_none());
+            assert!(site.sessions.close(&page).await.expect("nothing to save").into_set_cookie().is_none());
         }
         let left = site.seconds_left(&key).await;
         assert!((1..=60).contains(&left), "{record:?}: {left} seconds are left");
@@ -69,7 +69,7 @@ async fn an_end_and_a_new_beginning_need_nothing_of_it() {
                 login.regenerate().await.expect("regenerated");
             }
             login.insert("user", "bob").await.expect("inserted");
-            let new = site.sessions.close(&login).await.expect("closed").expect("a cookie");
+            let new = site.sessions.close(&login).await.expect("closed").into_set_cookie().expect("a cookie");
             let me = site.open(new.value().split(';').next().unwrap_or_default());
             assert_eq!(me.get::<String>("user").await.expect("loaded").as_deref(), Some("bob"), "{record:?}");
             // Nothing is left under the old id but that it was ended.
@@ -81,7 +81,8 @@ async fn an_end_and_a_new_beginning_need_nothing_of_it() {
         let (cookie, key) = site.damaged(record).await;
         let logout = site.open(&cookie);
         logout.destroy().await.expect("destroyed");
-        let removal = site.sessions.close(&logout).await.expect("closed").expect("the cookie is taken back");
+        let removal =
+            site.sessions.close(&logout).await.expect("closed").into_set_cookie().expect("the cookie is taken back");
         assert!(removal.value().contains("Max-Age=0"), "{record:?}");
         assert_eq!(site.seconds_left(&key).await, -2, "{record:?}: it is still there");
     }

@@ -44,6 +44,7 @@ impl Format for Express {
             touches_each_request: true,
             stores_empty: true,
             takes_back: false,
+            signs: true,
             says_history: false,
             says_max_age: true,
             shows_id: true,
@@ -55,7 +56,7 @@ impl Format for Express {
     }
 
     fn read_id(&self, value: &[u8]) -> Option<SessionId> {
-        SessionId::of_express(&self.options.keys.verify(value)?)
+        self.options.keys.verify(value, SessionId::of_express)
     }
 
     fn storage_key(&self, id: &SessionId) -> StorageKey {
@@ -227,7 +228,7 @@ mod tests {
                     _ => session.renew().await.unwrap(),
                 }
             }
-            let cookie = sessions.close(&session).await.unwrap().expect("it rolls");
+            let cookie = sessions.close(&session).await.unwrap().into_set_cookie().expect("it rolls");
             pair = cookie.value().split(';').next().unwrap().to_owned();
             READ.get()
         };

@@ -57,6 +57,10 @@ impl Format for Own {
             touches_each_request: false,
             stores_empty: false,
             takes_back: true,
+            #[cfg(feature = "signed")]
+            signs: self.keys.is_some(),
+            #[cfg(not(feature = "signed"))]
+            signs: false,
             says_history: true,
             #[cfg(feature = "express")]
             says_max_age: false,
@@ -79,7 +83,7 @@ impl Format for Own {
         if let Some(keys) = &self.keys
             && !(self.accept_unsigned && value.len() == SessionId::LEN)
         {
-            return SessionId::parse(keys.verify(value)?.as_bytes());
+            return keys.verify(value, |id| SessionId::parse(id.as_bytes()));
         }
         SessionId::parse(value)
     }

@@ -86,6 +86,8 @@ pub(crate) struct Rules {
     pub(crate) stores_empty: bool,
     /// The cookie of a session that ended is taken back.
     pub(crate) takes_back: bool,
+    /// Cookies are signed.
+    pub(crate) signs: bool,
     /// A record says how often it was saved, and when its session began.
     pub(crate) says_history: bool,
     /// A record says how long its session lives.

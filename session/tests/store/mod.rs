@@ -193,7 +193,8 @@ impl Site {
 
     /// Closes the session, keeps its cookie as a browser would, and returns what was sent.
     pub(crate) async fn close(&self, session: &Session, jar: &mut Jar) -> Option<String> {
-        let sent = self.sessions.close(session).await.unwrap().map(|cookie| cookie.value().to_owned());
+        let sent =
+            self.sessions.close(session).await.unwrap().into_set_cookie().map(|cookie| cookie.value().to_owned());
         if let Some(cookie) = &sent {
             let pair = cookie.split(';').next().unwrap().to_owned();
             *jar = if cookie.contains("Max-Age=0") { None } else { Some(pair) };

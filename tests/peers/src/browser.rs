@@ -38,7 +38,7 @@ impl Browser {
     ///
     /// If the session could not be saved.
     pub async fn close(&mut self, session: &Session) -> Result<()> {
-        if let Some(cookie) = self.sessions.close(session).await? {
+        if let Some(cookie) = self.sessions.close(session).await?.set_cookie() {
             let pair = cookie.value().split(';').next().expect("a name and a value");
             // One that is taken back has no value.
             self.cookie = (!pair.ends_with('=')).then(|| pair.to_owned());
