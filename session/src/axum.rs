@@ -33,7 +33,7 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Session {
 /// place where [`SessionLayer::on_error`](crate::SessionLayer::on_error) has one.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        self.log();
+        self.log(None::<&str>, None);
         let mut response = error_page::plain(&self);
         response.extensions_mut().insert(self);
         response

@@ -74,6 +74,11 @@ impl SessionData {
         text(self.0.text())
     }
 
+    /// Returns how many bytes the record has.
+    pub fn size(&self) -> usize {
+        self.0.text().len()
+    }
+
     /// Returns how often the session was saved, 0 for one that was not.
     pub fn rev(&self) -> u64 {
         self.0.meta().rev

@@ -32,6 +32,9 @@ const MAX_RENEWALS: usize = 64;
 /// remembered, so that no request that was sent before a renewal takes the new cookie back.
 const DEAD_WITHIN: Duration = Duration::from_secs(20);
 
+/// By how many bytes a record grows that is only saved once more: by those of the count of its saves.
+const MAX_COUNT: usize = 20;
+
 /// Carries out what is planned for sessions, over one collection.
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -116,7 +119,7 @@ impl Engine {
     /// Besides the store's: [`Decode`](sosa::ErrorKind::Decode) of the store if the record cannot be read, with the
     /// origin [`Unreadable`](Origin::Unreadable).
     pub(crate) async fn load(&self, state: &mut State) -> Result<()> {
-        let loaded = self.try_load(state).await;
+        let loaded = self.try_load(state).await.map_err(Error::of_sessions);
         let failure = loaded.as_ref().err().filter(|error| error.store().is_some() && !error.is_unreadable());
         state.set_failure(failure.cloned());
         loaded
@@ -233,7 +236,7 @@ impl Engine {
     async fn load_entry(&self, key: &StorageKey, touch: Option<Duration>) -> sosa::Result<Option<Entry<SessionData>>> {
         let mut options = LoadOptions::new();
         options.touch = touch;
-        self.outage.note(self.collection().load_with(key.expose(), options).await)
+        self.outage.note(self.now_lazily(), self.collection().load_with(key.expose(), options).await)
     }
 
     async fn read_entry(
@@ -254,7 +257,7 @@ impl Engine {
             && touch > left
         {
             let options = LoadOptions::new().touch(left).without_revision();
-            match self.outage.note(self.collection().load_with(key.expose(), options).await) {
+            match self.outage.note(self.now_lazily(), self.collection().load_with(key.expose(), options).await) {
                 Err(error) if error.kind() != sosa::ErrorKind::Decode => return Err(error.into()),
                 _ => {}
             }
@@ -271,6 +274,10 @@ impl Engine {
     /// Besides the store's: [`ErrorKind::Ended`], [`ErrorKind::Insecure`] and
     /// [`ErrorKind::Closed`] if the plan is to save nothing.
     pub(crate) async fn commit(&self, state: &mut State) -> Result<()> {
+        self.try_commit(state).await.map_err(Error::of_sessions)
+    }
+
+    async fn try_commit(&self, state: &mut State) -> Result<()> {
         let (action, cookie, head) = loop {
             match self.plan(state) {
                 (Action::Load, ..) => self.load(state).await?,
@@ -340,6 +347,11 @@ impl Engine {
         (action, cookie, head)
     }
 
+    /// Returns what becomes of the cookie of a session that has ended without another in its place.
+    fn removal(&self, state: &State) -> CookieAction {
+        if self.rules.takes_back && !state.is_closed() { CookieAction::Remove } else { CookieAction::Keep }
+    }
+
     /// Returns whether a cookie of no session is taken back, if it is looked up soon.
     pub(crate) fn may_take_dead(&self, arrival: &Arrival) -> bool {
         match self.options.dead_cookie {
@@ -359,6 +371,7 @@ impl Engine {
         // What could not be looked up could not be changed either.
         if let Some(failure) = state.failure().cloned() {
             state.set_failure(None);
+            state.end_save(LastSave::Failed);
             return Err(failure);
         }
         state.begin_save();
@@ -372,6 +385,10 @@ impl Engine {
         });
         // Of what failed the handler is told by this.
         state.set_failure(None);
+        if saved.as_ref().is_err_and(|error| error.kind() == ErrorKind::TooLarge) {
+            // But not what was asked for the id.
+            state.drop_edits();
+        }
         saved
     }
 
@@ -432,7 +449,7 @@ impl Engine {
             }
             Err(error) => {
                 if !error.is_told() {
-                    error.log();
+                    error.log(state.public_id(), state.peer());
                 }
                 Err(error.with_headers(ResponseHeaders::of_error(self.write_cookie(state))))
             }
@@ -462,9 +479,16 @@ impl Engine {
             let touch = self.format.touch(&stored.snapshot);
             match self.load_entry(&key, touch).await {
                 // What was read before is not read again.
-                Ok(Some(entry)) if entry.revision == revision => return Ok(()),
+                Ok(Some(entry)) if entry.revision == revision => {
+                    state.touched(self.now());
+                    return Ok(());
+                }
                 loaded => match self.read_entry(&key, touch, loaded).await? {
-                    Some(Look { reading: Reading::Live(_), .. }) => return Ok(()),
+                    Some(Look { reading: Reading::Live(_), at, .. }) => {
+                        state.touched(at);
+                        return Ok(());
+                    }
+                    Some(Look { reading: Reading::Unreadable(error), .. }) => return Err(error),
                     None | Some(Look { reading: Reading::Over, .. }) if self.has_expired(stored) => {
                         state.caught_up(Found::Expired)?;
                     }
@@ -520,7 +544,15 @@ impl Engine {
     /// Starts a session under a new id: first the new record, then the end of the old one, or of all that the request
     /// came with.
     async fn regenerate(&self, state: &mut State, all: bool) -> Result<()> {
-        let snapshot = self.next(state, true)?;
+        let snapshot = match self.next(state, true) {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                // An end is honoured even if what was to follow cannot be saved.
+                self.end(state, None, all).await?;
+                state.done(true, self.removal(state));
+                return Err(error);
+            }
+        };
         let mut draft = self.draft(state.next_id()?);
         let started = match self.save_draft(&mut draft, &snapshot).await {
             Ok(revision) => self.end(state, Some(&draft.key), all).await.map(|()| revision),
@@ -667,7 +699,7 @@ impl Engine {
 
     /// Removes a record that no client was told of, and returns whether it is gone. If not, it expires by itself.
     async fn discard(&self, key: &StorageKey) -> bool {
-        let discarded = self.outage.note(self.collection().destroy(key.expose()).await);
+        let discarded = self.outage.note(self.now_lazily(), self.collection().destroy(key.expose()).await);
         if let Err(error) = &discarded {
             warn!(session = %key, %error, "a session that was never announced stays until it expires");
         }
@@ -697,7 +729,9 @@ impl Engine {
         renewed_as: Option<&StorageKey>,
         follow: bool,
     ) -> Result<()> {
-        let (mut turn, mut passed) = (None, Vec::new());
+        // What has just been made in its place is no end to follow.
+        let mut passed: Vec<_> = renewed_as.iter().map(|new| new.public_id()).collect();
+        let mut turn = None;
         loop {
             let revision = match read.take() {
                 Some(revision) => revision,
@@ -705,7 +739,7 @@ impl Engine {
                     None => return Ok(()),
                     Some(Look { reading: Reading::Renewed { renewed_as, .. }, .. }) => {
                         match renewed_as.filter(|_| follow) {
-                            Some(_) if passed.len() == MAX_RENEWALS => {
+                            Some(_) if passed.len() > MAX_RENEWALS => {
                                 return Err(Error::no_session("it was renewed too often to be found"));
                             }
                             // Markers that lead round lead to no session.
@@ -738,7 +772,7 @@ impl Engine {
         match self.marker(renewed_as) {
             None => {
                 let read = DestroyOptions::new().revision(read);
-                self.outage.note(self.collection().destroy_with(key.expose(), read).await).map(drop)
+                self.outage.note(self.now_lazily(), self.collection().destroy_with(key.expose(), read).await).map(drop)
             }
             Some(marker) => self.mark(key, marker, Condition::Revision(read)).await,
         }
@@ -747,7 +781,7 @@ impl Engine {
     /// Ends a record that the store cannot decode, and which so has no revision.
     async fn end_unread(&self, key: &StorageKey, renewed_as: Option<&StorageKey>) -> sosa::Result<()> {
         match self.marker(renewed_as) {
-            None => self.outage.note(self.collection().destroy(key.expose()).await).map(drop),
+            None => self.outage.note(self.now_lazily(), self.collection().destroy(key.expose()).await).map(drop),
             Some(marker) => match self.mark(key, marker, Condition::Present).await {
                 // It has expired meanwhile.
                 Err(error) if error.is_conflict() => Ok(()),
@@ -763,7 +797,9 @@ impl Engine {
     async fn mark(&self, key: &StorageKey, marker: (SessionData, Duration), on: Condition) -> sosa::Result<()> {
         let (data, kept_for) = marker;
         let options = SaveOptions::new().expiry(Expiry::After(kept_for)).condition(on).without_revision();
-        self.outage.note_save(self.collection().save_with(key.expose(), &data, options).await).map(drop)
+        self.outage
+            .note_save(self.now_lazily(), self.collection().save_with(key.expose(), &data, options).await)
+            .map(drop)
     }
 
     async fn destroy_if_still(&self, key: &StorageKey, revision: Revision) -> Result<()> {
@@ -775,6 +811,10 @@ impl Engine {
 
     // Helpers.
 
+    fn now_lazily(&self) -> impl Fn() -> u64 {
+        || self.now()
+    }
+
     fn collection(&self) -> &dyn Collection<SessionData> {
         &*self.options.collection
     }
@@ -785,13 +825,25 @@ impl Engine {
     }
 
     /// Returns the record as it is to be saved.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TooLarge`] if it would grow beyond what is allowed.
     fn next(&self, state: &State, is_new: bool) -> Result<Snapshot> {
-        self.format.next(state.base(), state.changes(), is_new, self.now())
+        let base = state.base();
+        let next = self.format.next(base, state.changes(), is_new, self.now())?;
+        let (size, max) = (next.data.size(), self.options.max_size);
+        if size > max && size > base.data.size() + MAX_COUNT {
+            let message = format!("nothing was saved: the session would have {size} bytes, and may have {max}");
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
+        Ok(next)
     }
 
     async fn save(&self, key: &StorageKey, snapshot: &Snapshot, condition: Condition) -> sosa::Result<Revision> {
         let options = SaveOptions::new().expiry(self.format.expiry(snapshot, self.now())).condition(condition);
-        self.outage.note_save(self.collection().save_with(key.expose(), &snapshot.data, options).await)
+        self.outage
+            .note_save(self.now_lazily(), self.collection().save_with(key.expose(), &snapshot.data, options).await)
     }
 
     fn stored_now(&self, snapshot: Snapshot, revision: Revision) -> Stored {

@@ -2,9 +2,11 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::field::display;
 use tracing::{debug, error};
 
 use crate::response::ResponseHeaders;
@@ -21,6 +23,8 @@ pub struct Error {
     inner: Arc<Inner>,
     headers: ResponseHeaders,
     was_told: bool,
+    /// It came about as a session was loaded or saved, and not in another collection.
+    is_of_sessions: bool,
 }
 
 struct Inner {
@@ -47,6 +51,11 @@ pub enum ErrorKind {
     /// The session was ended by another request after this one loaded it, or has expired since. The edits are
     /// dropped, and nothing brings the session back.
     Ended,
+    /// Nothing was saved, because the session would be larger than [`SessionOptions::max_size`] allows, and larger than
+    /// it was. The edits are dropped, and the session stays as it was.
+    ///
+    /// [`SessionOptions::max_size`]: crate::SessionOptions::max_size
+    TooLarge,
     /// Nothing was saved, because the cookie must not travel over plain http.
     Insecure,
     /// Nothing was saved, because the response is under way and can announce no new session.
@@ -67,7 +76,7 @@ pub enum ErrorKind {
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let inner = Arc::new(Inner { kind, message: message.into(), source: None });
-        Self { inner, headers: ResponseHeaders::of_error(None), was_told: false }
+        Self { inner, headers: ResponseHeaders::of_error(None), was_told: false, is_of_sessions: false }
     }
 
     /// Makes the error of a record that is no session.
@@ -82,6 +91,12 @@ impl Error {
 
     pub(crate) fn with_headers(mut self, headers: ResponseHeaders) -> Self {
         self.headers = headers;
+        self
+    }
+
+    /// Notes that it came about as a session was loaded or saved.
+    pub(crate) fn of_sessions(mut self) -> Self {
+        self.is_of_sessions = true;
         self
     }
 
@@ -118,12 +133,14 @@ impl Error {
     }
 
     /// Returns the HTTP status that tells this error: 503 if the store is or was unavailable, late or full,
-    /// 409 if the session was ended meanwhile, or what was saved has changed since it was read, and 500 otherwise.
+    /// 409 if the session was ended meanwhile, or what was saved has changed since it was read, 413 if it would be too
+    /// large, and 500 otherwise.
     pub fn status(&self) -> u16 {
         use sosa::ErrorKind::{CapacityExceeded, Conflict, Timeout, Unavailable};
         match (self.kind(), self.store().map(sosa::Error::kind)) {
             (_, Some(Unavailable | Timeout | CapacityExceeded)) | (ErrorKind::Uncertain, _) => 503,
             (_, Some(Conflict)) | (ErrorKind::Ended, _) => 409,
+            (ErrorKind::TooLarge, _) => 413,
             _ => 500,
         }
     }
@@ -133,13 +150,16 @@ impl Error {
         (self.status() == 503).then_some(RETRY_AFTER)
     }
 
-    /// Logs an error with which a request is answered: as an error only what is a fault of this program. That a store
-    /// is out is told once, when it happens, and not for each request.
-    pub(crate) fn log(&self) {
-        let cause = self.store().map(tracing::field::display);
+    /// Logs an error with which a request is answered: as an error, unless it is what another request or the client
+    /// did. That the store of the sessions is out is told once, when it happens, and not for each request.
+    pub(crate) fn log(&self, session: Option<impl fmt::Display>, peer: Option<IpAddr>) {
+        let (session, peer) = (session.map(display), peer.map(display));
+        let cause = self.store().map(display);
+        let is_told = self.is_of_sessions && cause.is_some();
         match self.status() {
-            500 => error!(error = %self, cause, "a request failed for its session"),
-            _ => debug!(error = %self, cause, "a request failed for its session"),
+            503 if is_told => debug!(session, peer, error = %self, cause, "a request failed for its session"),
+            500 | 503 => error!(session, peer, error = %self, cause, "a request failed for its session"),
+            _ => debug!(session, peer, error = %self, cause, "a request failed for its session"),
         }
     }
 }

@@ -36,12 +36,18 @@ const OF_A_BODY: [HeaderName; 15] = [
 ];
 
 /// Returns the page that an error is answered with unless the application has its own: no word of what failed.
+#[cfg(feature = "axum")]
 pub(crate) fn plain(error: &Error) -> Response<Body> {
+    let mut response = text(error);
+    finish(error, &mut response);
+    response
+}
+
+fn text(error: &Error) -> Response<Body> {
     let status = error.status_code();
     let mut response = Response::new(Body::from(status.canonical_reason().unwrap_or_default()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    finish(error, &mut response);
     response
 }
 
@@ -52,10 +58,10 @@ pub(crate) fn replace(
     mut headers: HeaderMap,
     mut extensions: Extensions,
 ) -> Response<Body> {
-    let page = plain(error);
+    // The headers of the session come last, once.
     let mut page = match on_error {
-        Some(on_error) => on_error(error, page),
-        None => page,
+        Some(on_error) => on_error(error, text(error)),
+        None => text(error),
     };
     OF_A_BODY.iter().for_each(|name| drop(headers.remove(name)));
     let of_page = std::mem::take(page.headers_mut());
@@ -70,6 +76,8 @@ pub(crate) fn replace(
         }
     }
     *page.headers_mut() = headers;
+    // It is answered; a layer around this one has nothing to do with it.
+    extensions.remove::<Error>();
     extensions.extend(std::mem::take(page.extensions_mut()));
     *page.extensions_mut() = extensions;
     finish(error, &mut page);

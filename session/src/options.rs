@@ -13,7 +13,7 @@ use sosa::{Clock, Collection};
 use crate::cookie::{CookieOptions, Scheme};
 use crate::data::SessionData;
 use crate::error::Result;
-#[cfg(feature = "express")]
+#[cfg(feature = "signed")]
 use crate::error::{Error, ErrorKind};
 #[cfg(feature = "signed")]
 use crate::signing::{SigningKey, SigningKeys};
@@ -55,6 +55,7 @@ pub struct SessionOptions {
     #[cfg(feature = "express")]
     pub(crate) express: Option<ExpressOptions>,
     pub(crate) dead_cookie: DeadCookie,
+    pub(crate) max_size: usize,
     /// The collection is our own in memory, which goes by the same clock.
     own_memory: bool,
 }
@@ -76,6 +77,7 @@ impl SessionOptions {
             #[cfg(feature = "express")]
             express: None,
             dead_cookie: DeadCookie::default(),
+            max_size: MAX_SIZE,
             own_memory: false,
         }
     }
@@ -160,7 +162,8 @@ impl SessionOptions {
         self
     }
 
-    /// Keeps sessions in memory: they end with the program, and no other process sees them.
+    /// Keeps sessions in memory: they end with the program, and no other process sees them. At most 100,000, which take
+    /// about 150 MB at 1 KB each: a new one beyond that is answered with 503, unless an old one has expired.
     pub fn memory() -> Self {
         Self { own_memory: true, ..Self::new(memory(Clock::system())) }
     }
@@ -195,6 +198,19 @@ impl SessionOptions {
     #[must_use]
     pub fn scheme(mut self, scheme: Scheme) -> Self {
         self.scheme = scheme;
+        self
+    }
+
+    /// Limits the record of a session to so many bytes of JSON; 256 KiB by default.
+    ///
+    /// What a client can make larger without an end is a burden on all: each look at a session moves its whole record,
+    /// and a store that serves many waits for it. A save that would make a record larger than this is
+    /// [`TooLarge`](crate::ErrorKind::TooLarge), status 413: the edits are dropped, and the session stays as it was. A
+    /// record that is larger already, from before the limit, opens, can shrink and end, and is refused only if it would
+    /// grow.
+    #[must_use]
+    pub fn max_size(mut self, bytes: usize) -> Self {
+        self.max_size = bytes;
         self
     }
 
@@ -236,8 +252,13 @@ impl SessionOptions {
             express.validate()?;
         }
         #[cfg(feature = "signed")]
-        if let Some(keys) = &self.keys {
-            keys.check(SigningKey::MIN_LEN)?;
+        match &self.keys {
+            Some(keys) => keys.check(SigningKey::MIN_LEN)?,
+            None if self.accept_unsigned => {
+                let why = "accept_unsigned is for cookies of before signing was turned on: use it beside signed";
+                return Err(Error::new(ErrorKind::Options, why));
+            }
+            None => {}
         }
         self.lifetime.unwrap_or_default().validate()?;
         self.cookie.validate()
@@ -255,7 +276,8 @@ impl SessionOptions {
 pub enum DeadCookie {
     /// Never.
     Keep,
-    /// When the user goes to a page, which browsers say by `Sec-Fetch-Mode: navigate`. The default.
+    /// When the user goes to a page, which browsers say by `Sec-Fetch-Mode: navigate`. The default. If two pages are
+    /// loaded at the same moment with such a cookie, and one begins a session, the other may take its cookie back.
     #[default]
     RemoveOnNavigation,
     /// With each response. **Of several requests at once with such a cookie, one may begin a session, a login for
@@ -271,8 +293,14 @@ fn shared<C: Collection<SessionData> + 'static>(collection: C) -> Arc<dyn Collec
     }
 }
 
+/// How many bytes a record has at most, unless told.
+const MAX_SIZE: usize = 256 * 1024;
+
+/// How many sessions are kept in memory where the program has no store of its own.
+const MAX_IN_MEMORY: usize = 100_000;
+
 fn memory(clock: Clock) -> sosa_memory::MemoryCollection<SessionData> {
-    sosa_memory::new("sosa").with_clock(clock).collection("sessions")
+    sosa_memory::new("sosa").with_clock(clock).with_limit(MAX_IN_MEMORY).collection("sessions")
 }
 
 /// A collection stands for the default options.
@@ -299,6 +327,7 @@ mod tests {
         for (options, word) in [
             (SessionOptions::memory().signed([SigningKey::from("short")]), "32 bytes"),
             (SessionOptions::memory().signed([]), "no key"),
+            (SessionOptions::memory().accept_unsigned(true), "beside signed"),
         ] {
             let error = options.validate().unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Options);

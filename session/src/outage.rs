@@ -1,49 +1,83 @@
 //! Tells once that the session store is out or full, and once that it is not any more, however many requests meet it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sosa::{ErrorKind, Result};
 use tracing::{error, info};
 
+/// For how long no answer may fail, in milliseconds, until a store counts as working again: where a part of it is out,
+/// some answers fail and others do not.
+const QUIET: u64 = 5_000;
+
 /// What is known of the store by the last answers.
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
-    is_out: AtomicBool,
-    is_full: AtomicBool,
+    out: Trouble,
+    full: Trouble,
+}
+
+/// When the store failed last, in milliseconds since the Unix epoch; zero if it works.
+#[derive(Debug, Default)]
+struct Trouble(AtomicU64);
+
+impl Trouble {
+    /// Takes note of a failure, and returns whether it is the first.
+    fn begins(&self, now: u64) -> bool {
+        self.0.swap(now.max(1), Ordering::Relaxed) == 0
+    }
+
+    /// Takes note of an answer that is none, and returns whether it is over by that.
+    fn ends(&self, now: impl Fn() -> u64) -> bool {
+        let last = self.0.load(Ordering::Relaxed);
+        last > 0
+            && now().saturating_sub(last) >= QUIET
+            && self.0.compare_exchange(last, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
 }
 
 impl Outage {
     /// Takes note of the answer of a load or destroy.
-    pub(crate) fn note<T>(&self, answer: Result<T>) -> Result<T> {
-        match &answer {
-            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
-                if !self.is_out.swap(true, Ordering::Relaxed) {
-                    error!(%error, "the session store is out: requests that need a session are answered with 503");
-                }
+    pub(crate) fn note<T>(&self, now: impl Fn() -> u64, answer: Result<T>) -> Result<T> {
+        let failed = answer.as_ref().err();
+        match failed.filter(|error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)) {
+            Some(error) if self.out.begins(now()) => {
+                error!(%error, "the session store is out: requests that need a session are answered with 503");
             }
-            // Whatever it says, it answers.
-            _ => {
-                if self.is_out.load(Ordering::Relaxed) && self.is_out.swap(false, Ordering::Relaxed) {
-                    info!("the session store answers again");
-                }
-            }
+            // Whatever else it says, it answers.
+            None if self.out.ends(now) => info!("the session store answers again"),
+            _ => {}
         }
         answer
     }
 
     /// Takes note of the answer of a save, which also tells whether there is room.
-    pub(crate) fn note_save<T>(&self, answer: Result<T>) -> Result<T> {
-        match &answer {
-            Err(error)
-                if error.kind() == ErrorKind::CapacityExceeded && !self.is_full.swap(true, Ordering::Relaxed) =>
-            {
+    pub(crate) fn note_save<T>(&self, now: impl Fn() -> u64, answer: Result<T>) -> Result<T> {
+        let failed = answer.as_ref().err();
+        match failed.filter(|error| error.kind() == ErrorKind::CapacityExceeded) {
+            Some(error) if self.full.begins(now()) => {
                 error!(%error, "the session store is full: requests that change a session are answered with 503");
             }
-            Ok(_) if self.is_full.load(Ordering::Relaxed) && self.is_full.swap(false, Ordering::Relaxed) => {
-                info!("the session store has room again");
-            }
+            None if failed.is_none() && self.full.ends(&now) => info!("the session store has room again"),
             _ => {}
         }
-        self.note(answer)
+        self.note(now, answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_of_which_a_part_is_out_is_told_of_once() {
+        let trouble = Trouble::default();
+        assert!(!trouble.ends(|| 0));
+        assert!(trouble.begins(1_000));
+        for now in [2_000, 5_999, 6_000] {
+            assert!(!trouble.ends(|| now) && !trouble.begins(now), "{now}");
+        }
+        assert!(!trouble.ends(|| 10_999));
+        assert!(trouble.ends(|| 11_000) && !trouble.ends(|| 20_000));
+        assert!(trouble.begins(20_000));
     }
 }

@@ -7,7 +7,7 @@ pub(crate) enum Origin {
     None,
     /// It came with an id that nobody has looked up yet.
     Unloaded,
-    /// It came with an id under which nothing is stored. It is never taken over.
+    /// It came with an id under which nothing is stored, which is never taken over; or with a cookie that is none of ours.
     Unknown,
     /// It came with the id of a session that another request has ended while this one was under
     /// way, or renewed a moment before: the client has been given another id since.

@@ -65,7 +65,7 @@ impl ResponseHeaders {
 
     /// Returns the same for a page of an error.
     #[cfg(feature = "tower")]
-    pub(crate) fn of_an_error(self) -> Self {
+    pub(crate) fn on_error_page(self) -> Self {
         Self::of_error(self.cookie)
     }
 

@@ -52,6 +52,9 @@ struct Inner {
     slot: Mutex<Slot>,
     /// A task that had the session has panicked.
     has_panicked: AtomicBool,
+    /// The session that a layer around this one's has opened for the same request.
+    #[cfg_attr(not(feature = "tower"), allow(dead_code, reason = "there are no layers"))]
+    outer: Option<Session>,
 }
 
 /// What there is of a session: little until somebody asks for it, since many requests do not.
@@ -68,9 +71,15 @@ struct Unused {
 
 impl Session {
     /// Opens the session of the first of these ids that is a session's.
-    pub(crate) fn new(engine: Arc<Engine>, arrival: Arrival) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, arrival: Arrival, outer: Option<Self>) -> Self {
         let slot = Mutex::new(Slot::Unused(Unused { arrival, is_closed: false }));
-        Self(Arc::new(Inner { engine, slot, has_panicked: AtomicBool::new(false) }))
+        Self(Arc::new(Inner { engine, slot, has_panicked: AtomicBool::new(false), outer }))
+    }
+
+    /// Returns this session and those that layers around this one's have opened for the same request.
+    #[cfg(feature = "tower")]
+    pub(crate) fn with_outer(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |session| session.0.outer.as_ref())
     }
 
     /// Returns the value of a key, `None` if there is none.
@@ -327,7 +336,7 @@ impl Session {
     }
 
     /// Starts a new session under a new id, when it is saved, and ends this one: its data is
-    /// dropped at once. What to do at a login. It needs nothing of what is stored, and so works if that cannot be
+    /// dropped at once. After [`destroy`](Self::destroy), which begins anew already, it does nothing. What to do at a login. It needs nothing of what is stored, and so works if that cannot be
     /// read, too. If nothing is inserted, there is no session then; but where it is shared with
     /// Express there is an empty one, as there.
     ///
@@ -454,8 +463,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Ended`] if another request ended the session, [`ErrorKind::Insecure`] if its
-    /// cookie must not travel over plain http, [`ErrorKind::Closed`] if the response is under way and
+    /// [`ErrorKind::Ended`] if another request ended the session, [`ErrorKind::TooLarge`] if it would be larger than
+    /// [`SessionOptions::max_size`](crate::SessionOptions::max_size), [`ErrorKind::Insecure`] if its cookie must not travel over plain http, [`ErrorKind::Closed`] if the response is under way and
     /// cannot announce a new session or a new id, [`ErrorKind::Decode`] if an update met a value of another type.
     pub async fn save(&self) -> Result<()> {
         let mut state = self.state().await;
@@ -545,7 +554,7 @@ impl Session {
         if let Some(headers) = self.close_at_once() {
             return Ok(headers);
         }
-        let Inner { engine, slot, has_panicked } = &*self.0;
+        let Inner { engine, slot, has_panicked, .. } = &*self.0;
         let mut slot = slot.lock().await;
         let state = slot.state(engine);
         if state.is_closed() {

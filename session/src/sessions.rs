@@ -111,6 +111,14 @@ impl Sessions {
 
     /// Opens the session of a request. This does no I/O: the first access loads it.
     pub fn open<'a, H: IntoIterator<Item = (&'a str, &'a [u8])>>(&self, head: RequestHead<H>) -> Session {
+        self.open_within(head, None)
+    }
+
+    /// Opens the session of a request for which a layer around has opened another.
+    pub(crate) fn open_within<'a, H>(&self, head: RequestHead<H>, outer: Option<Session>) -> Session
+    where
+        H: IntoIterator<Item = (&'a str, &'a [u8])>,
+    {
         let SessionOptions { proxy, scheme, .. } = self.0.options();
         let RequestHead { headers, scheme: seen, peer } = head;
         let format = self.0.format();
@@ -144,7 +152,7 @@ impl Sessions {
         let stated = [forwarded.scheme(), seen, *scheme];
         arrival.scheme = stated.into_iter().find(|scheme| *scheme != Scheme::Unknown).unwrap_or_default();
         self.0.tell_of_arrival(&arrival, is_refused, is_believed);
-        Session::new(self.0.clone(), arrival)
+        Session::new(self.0.clone(), arrival, outer)
     }
 
     /// Saves what the request changed, and returns the headers that its response has to carry.

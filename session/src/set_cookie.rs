@@ -87,7 +87,7 @@ pub(crate) enum Persistence {
 
 /// How many bytes the attributes have at most, but for the values of domain and path.
 const MAX_REST: usize =
-    "=; Domain=; Path=; Max-Age=18446744073709551615; HttpOnly; Secure; Partitioned; Priority=Medium; \
+    "=; Domain=; Path=; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly; Secure; Partitioned; Priority=Medium; \
     SameSite=Strict"
         .len();
 

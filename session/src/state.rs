@@ -20,9 +20,11 @@
 //!    ╰─ unload ─ any but None                    it is to be loaded again
 //!
 //!   Unknown, Ended, Unreadable ─ moved_to ▶ Resumed
+//!                      ╰─────── leave ────▶ None, after an end
 //! ```
 //!
-//! A request whose cookies are none of ours begins as `Unknown`, without an id.
+//! A request whose cookies are none of ours begins as `Unknown`, without an id. While a session is saved over a newer
+//! record, `caught_up` may meet that it was renewed or is gone; then it is left as `Ended`.
 
 use std::net::IpAddr;
 
@@ -88,7 +90,7 @@ pub(crate) struct Arrival {
 pub(crate) struct Stored {
     pub(crate) snapshot: Snapshot,
     pub(crate) revision: Revision,
-    /// When it was read or saved, in milliseconds since the Unix epoch.
+    /// When it was read, saved or touched last, in milliseconds since the Unix epoch.
     pub(crate) at: u64,
 }
 
@@ -345,6 +347,11 @@ impl State {
         self.asked = Asked { id_change, ..Asked::default() };
     }
 
+    /// Drops the edits, and not what is asked for the id.
+    pub(crate) fn drop_edits(&mut self) {
+        (self.asked.edits, self.asked.max_age) = (Edits::default(), None);
+    }
+
     /// Drops all that is asked for.
     pub(crate) fn drop_changes(&mut self) {
         self.asked = Asked::default();
@@ -415,6 +422,13 @@ impl State {
     /// The record was saved under the id that it has.
     pub(crate) fn saved(&mut self, stored: Stored) {
         self.stored = Some(stored);
+    }
+
+    /// The deadline was moved.
+    pub(crate) fn touched(&mut self, at: u64) {
+        if let Some(stored) = &mut self.stored {
+            stored.at = at;
+        }
     }
 
     /// The session lives under another id, a new one or the old.

@@ -156,14 +156,17 @@ impl SessionLayer {
         let mode = if cookies.peek().is_some() { headers.get(&SEC_FETCH_MODE) } else { None };
         let mode = mode.map(|value| (FETCH_MODE, value.as_bytes()));
         let head = RequestHead::new(cookies.chain(mode).chain(of_proxy));
-        self.sessions.open(head.peer((self.peer)(extensions)).scheme((self.scheme)(extensions)))
+        let head = head.peer((self.peer)(extensions)).scheme((self.scheme)(extensions));
+        self.sessions.open_within(head, extensions.get().cloned())
     }
 
     /// Returns whether a layer around this one has opened the session of a request.
     fn is_open<B>(&self, request: &Request<B>) -> bool {
         let Some(outer) = request.extensions().get::<Session>() else { return false };
-        let is_same = outer.is_of(self.sessions.engine());
-        if !is_same && outer.cookie_name() == self.sessions.cookie_name() && self.sessions.engine().tells_of_layers() {
+        let engine = self.sessions.engine();
+        let is_same = outer.with_outer().any(|outer| outer.is_of(engine));
+        let has_name = |outer: &Session| outer.cookie_name() == self.sessions.cookie_name();
+        if !is_same && outer.with_outer().any(has_name) && engine.tells_of_layers() {
             warn!(
                 cookie = self.sessions.cookie_name(),
                 "a SessionLayer is inside another of other options, and their cookies have one name: a browser keeps \
@@ -278,34 +281,30 @@ impl<F> fmt::Debug for SessionFuture<F> {
 
 /// Returns the response of a handler with what its session adds, or the page of an error.
 fn answer(mut response: Response<Body>, closed: Result<ResponseHeaders>, on_error: Option<&OnError>) -> Response<Body> {
-    // As most are.
-    if let (Ok(headers), None) = (&closed, response.extensions().get::<Error>()) {
-        headers.apply(response.headers_mut());
-        return response;
-    }
     // What a handler has returned as an error is in the response.
-    let returned = response.extensions().get::<Error>().cloned();
+    let returned = response.extensions().get::<Error>();
     let (error, page) = match (closed, returned) {
-        (Ok(_), None) => return response,
-        // The handler has made the page that it is answered with; the application's own takes its place.
-        (Ok(headers), Some(_)) if on_error.is_none() => return with_headers(response, &headers),
-        (Ok(headers), Some(returned)) => (returned.with_headers(headers.of_an_error()), on_error),
+        // The application's own page takes the place of the one that was made of the error.
+        (Ok(headers), Some(returned)) if on_error.is_some() => {
+            (returned.clone().with_headers(headers.on_error_page()), on_error)
+        }
+        (Ok(headers), _) => {
+            headers.apply(response.headers_mut());
+            return response;
+        }
+        // The handler was told, and has answered so.
         (Err(error), None) if error.is_told() && response.status().is_server_error() => {
-            return with_headers(response, error.headers());
+            error.headers().apply(response.headers_mut());
+            return response;
         }
         (Err(error), returned) => {
             // The handler was told, and says nothing of it.
             if error.is_told() && returned.is_none() {
-                error.log();
+                error.log(None::<&str>, None);
             }
             (error, on_error)
         }
     };
     let (parts, _) = response.into_parts();
     error_page::replace(&error, page, parts.headers, parts.extensions)
-}
-
-fn with_headers(mut response: Response<Body>, headers: &ResponseHeaders) -> Response<Body> {
-    headers.apply(response.headers_mut());
-    response
 }

@@ -271,6 +271,16 @@ async fn a_login_after_a_change_of_the_path_stays() {
     assert_eq!(me.get::<String>("user").await.unwrap().as_deref(), Some("ada"));
     me.insert("cart", 1).await.unwrap();
     me.save().await.unwrap();
+
+    // A logout that says goodbye in a new session, by either order: it ends what it met, and not what it has made.
+    for order in [format!("{old}; {new}"), format!("{new}; {old}")] {
+        let logout = open(&now, &order);
+        logout.destroy().await.unwrap();
+        logout.insert("flash", "bye").await.unwrap();
+        let bye = close(&now, &logout).await;
+        assert_eq!(open(&now, &bye).get::<String>("flash").await.unwrap().as_deref(), Some("bye"), "{order}");
+        assert!(open(&now, &new).is_new().await.unwrap(), "{order}");
+    }
 }
 
 /// However many cookies somebody plants, so many are looked at and no more.

@@ -1,5 +1,7 @@
 //! Sessions in Express's format, without any server: the vectors that Express has made, and who wins.
 
+mod store;
+
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -369,4 +371,18 @@ async fn a_record_that_cannot_be_read_can_be_left_behind() {
         assert_eq!(open(&sessions, &value).get::<String>("user").await.unwrap().as_deref(), Some("bob"), "{asks}");
         assert!(records.load(&id).await.unwrap().is_none(), "{asks}: it is still there");
     }
+}
+
+/// A handler that was told by `save` that the store is out answers as it likes, here as well.
+#[tokio::test]
+async fn what_a_handler_was_told_of_is_not_told_again() {
+    let store = store::Store::new(&Clock::manual());
+    let sessions = Sessions::new(SessionOptions::express(store.clone(), new_express()));
+    let (cookie, _) = begin(&sessions).await;
+    store.fail_from(1, false);
+    let session = open(&sessions, &cookie);
+    session.get::<String>("user").await.unwrap_err();
+    session.save().await.unwrap_err();
+    assert!(sessions.close(&session).await.is_ok());
+    assert_eq!(store.calls(), 1);
 }

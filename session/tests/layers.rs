@@ -3,6 +3,7 @@
 mod store;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -13,8 +14,10 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, body};
-use sosa_session::{CookieOptions, RequestHead, Result, Session, SessionLayer, SessionOptions, Sessions};
-use store::{Site, site};
+use sosa_session::{
+    CookieOptions, RequestHead, Result, Scheme, Secure, Session, SessionLayer, SessionOptions, Sessions, TrustProxy,
+};
+use store::{Site, Store, site};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
@@ -108,6 +111,24 @@ async fn layers_of_other_options_have_a_session_each() {
     assert_eq!(user(&sessions[1], admin).await.as_deref(), Some("inner"));
 }
 
+/// However many layers are between: a request has one session of each.
+#[tokio::test]
+async fn a_layer_within_another_within_the_first_opens_nothing() {
+    async fn write(session: Session, request: Request, next: Next) -> Result<Response> {
+        session.update("writes", |n: Option<u32>| n.unwrap_or(0) + 1).await?;
+        Ok(next.run(request).await)
+    }
+    let [shop, admin] = ["shop", "admin"].map(|name| {
+        let cookie = CookieOptions::new().name(format!("__Host-{name}"));
+        SessionLayer::new(SessionOptions::memory().cookie(cookie))
+    });
+    let app = Router::new().route("/", get(async || ())).layer(from_fn(write)).layer(shop.clone());
+    let app = app.layer(from_fn(write)).layer(admin).layer(from_fn(write)).layer(shop);
+    let cookies = cookies(send(&app, None).await.headers());
+    let names: Vec<_> = cookies.iter().map(|pair| pair.split_once('=').unwrap().0).collect();
+    assert_eq!(names, ["__Host-admin", "__Host-shop"]);
+}
+
 #[tokio::test]
 async fn a_session_is_optional_where_a_route_may_have_none() {
     async fn whether(session: Option<Session>) -> &'static str {
@@ -117,6 +138,52 @@ async fn a_session_is_optional_where_a_route_may_have_none() {
     assert_eq!(text(send(&bare, None).await).await, "none");
     let wrapped = bare.layer(SessionLayer::new(SessionOptions::memory()));
     assert_eq!(text(send(&wrapped, None).await).await, "a session");
+}
+
+/// To take a session as an argument is no look at it: such a page is the same for all.
+#[tokio::test]
+async fn only_a_look_at_the_session_makes_a_page_private() {
+    let site = site();
+    let cookie = site.log_in().await;
+    let layer = SessionLayer::from(site.sessions.clone());
+    let extracts = Router::new().route("/", get(async |_: Session| "for all")).layer(layer.clone());
+    let looks =
+        Router::new().route("/", get(async |session: Session| session.keys().await.map(|_| "private"))).layer(layer);
+    for (app, says) in [(extracts, None), (looks, Some(("Cookie", "private")))] {
+        let response = send(&app, cookie.as_deref()).await;
+        let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap());
+        assert_eq!(header("vary").zip(header("cache-control")), says);
+    }
+}
+
+/// What the server knows of a connection reaches the session by extensions of the request.
+#[tokio::test]
+async fn the_server_says_how_a_request_came_and_from_whom() {
+    #[derive(Clone, Copy)]
+    struct Connection(Scheme, IpAddr);
+
+    let options = || SessionOptions::memory().cookie(CookieOptions::new().secure(Secure::Auto));
+    let layer = SessionLayer::new(options().trust_proxy(TrustProxy::cidr(["10.0.0.0/8"]).unwrap()))
+        .scheme(|extensions| extensions.get().map_or(Scheme::Unknown, |Connection(scheme, _)| *scheme))
+        .peer(|extensions| extensions.get().map(|Connection(_, peer)| *peer));
+    let write = async |session: Session| session.insert("user", "ada").await;
+    let app = Router::new().route("/", get(write)).layer(layer);
+    for (scheme, peer, proto, secure) in [
+        (Scheme::Https, "192.0.2.1", None, true),
+        (Scheme::Http, "192.0.2.1", Some("https"), false),
+        (Scheme::Http, "10.0.0.1", Some("https"), true),
+        (Scheme::Http, "10.0.0.1", None, false),
+        (Scheme::Https, "10.0.0.1", Some("http"), false),
+    ] {
+        let mut request = Request::get("/").body(Body::empty()).unwrap();
+        request.extensions_mut().insert(Connection(scheme, peer.parse().unwrap()));
+        if let Some(proto) = proto {
+            request.headers_mut().insert("forwarded", format!("proto={proto}").parse().unwrap());
+        }
+        let response = app.clone().oneshot(request).await.unwrap();
+        let cookie = response.headers()[SET_COOKIE].to_str().unwrap();
+        assert_eq!(cookie.contains("; Secure"), secure, "{scheme:?}, {peer}, {proto:?}");
+    }
 }
 
 /// How a handler panics, which has half of its edits made.
@@ -237,5 +304,32 @@ async fn an_applications_own_page_keeps_what_other_layers_have_set() {
         assert_eq!((header("cache-control"), header("vary")), (Some("no-store"), Some("Cookie")));
         assert_eq!(cookies(response.headers()), ["theme=dark"]);
         assert_eq!(text(response).await, body);
+    }
+}
+
+/// A session that was saved before something failed is announced once, on either page, and caches are told once more
+/// by what others have said.
+#[tokio::test]
+async fn a_page_of_an_error_announces_what_was_saved_before() {
+    for returns in [true, false] {
+        let store = Store::new(&sosa_session::sosa::Clock::manual());
+        let out = store.clone();
+        let handler = async move |session: Session| -> Result<Response> {
+            session.insert("user", "ada").await?;
+            session.save().await?;
+            session.insert("user", "eve").await?;
+            out.fail_from(1, false);
+            if returns {
+                session.reload().await?;
+            }
+            Ok(([("vary", "accept-encoding")], "written").into_response())
+        };
+        let layer = SessionLayer::new(SessionOptions::new(store.clone())).on_error(|_, response| response);
+        let app = Router::new().route("/", get(handler)).layer(layer);
+        let response = send(&app, None).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "returns: {returns}");
+        assert_eq!(cookies(response.headers()).len(), 1, "returns: {returns}");
+        let vary: Vec<_> = response.headers().get_all("vary").iter().collect();
+        assert_eq!(vary, if returns { vec!["Cookie"] } else { vec!["accept-encoding", "Cookie"] });
     }
 }

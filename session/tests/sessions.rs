@@ -10,7 +10,7 @@ use sosa_session::{
     CookieOptions, ErrorKind, Field, Lifetime, RequestHead, Scheme, Secure, SessionData, SessionOptions, Sessions,
     TrustProxy,
 };
-use store::{Jar, site, site_with};
+use store::{DAY, Jar, site, site_with};
 
 #[tokio::test]
 async fn who_asks_nothing_costs_nothing_and_reading_costs_one_call() {
@@ -758,4 +758,139 @@ async fn a_dead_cookie_is_taken_back_on_navigation() {
         assert_eq!(ask(&both, 0, "reads").await, None, "one of them lives");
         assert_eq!(ask(UNKNOWN, 0, "writes").await, Some(false), "a new one takes its place");
     }
+}
+
+/// What is too large is refused, and the session is as it was; one that is too large from before can shrink and end.
+#[tokio::test]
+async fn a_session_does_not_grow_beyond_its_limit() {
+    const MAX: usize = 1000;
+    let site = site_with(|options| options.max_size(MAX));
+    let large = |bytes: usize| "x".repeat(bytes);
+    let jar = site.log_in().await;
+    let id = site.store.live().await.remove(0);
+    let stored = async || site.store.inner.load(&id).await.unwrap().unwrap();
+
+    // By the handler's own save, at the end of the request, for a new session, and for a new id.
+    let session = site.open(&jar);
+    session.insert("blob", large(MAX)).await.unwrap();
+    let error = session.save().await.unwrap_err();
+    assert_eq!((error.kind(), error.status()), (ErrorKind::TooLarge, 413));
+    assert!(error.to_string().ends_with(" bytes, and may have 1000"), "{error}");
+    assert_eq!(session.keys().await.unwrap(), ["user"], "the edits are dropped");
+    session.insert("small", 1).await.unwrap();
+    site.close(&session, &mut jar.clone()).await;
+    assert_eq!(stored().await.keys().collect::<Vec<_>>(), ["user", "small"]);
+    for (jar, renews) in [(&jar, false), (&jar, true), (&None, false)] {
+        let session = site.open(jar);
+        if renews {
+            session.renew().await.unwrap();
+        }
+        session.insert("blob", large(MAX)).await.unwrap();
+        site.store.calls();
+        assert_eq!(site.sessions.close(&session).await.unwrap_err().kind(), ErrorKind::TooLarge);
+        assert_eq!(site.store.calls(), 0, "nothing is moved");
+    }
+    assert_eq!(site.store.live().await, [id.as_str()]);
+
+    // The last byte that fits.
+    let room = MAX - stored().await.size() - r#","blob":"""#.len();
+    for (bytes, fits) in [(room + 1, false), (room, true)] {
+        let session = site.open(&jar);
+        session.insert("blob", large(bytes)).await.unwrap();
+        assert_eq!(site.sessions.close(&session).await.is_ok(), fits, "{bytes}");
+    }
+    assert_eq!(stored().await.size(), MAX);
+
+    // One of before the limit.
+    let old = Sessions::new(SessionOptions::new(site.store.clone()).clock(site.clock.clone()));
+    let session = old.open(RequestHead::new(jar.iter().map(|cookie| ("cookie", cookie.as_bytes()))));
+    session.insert("blob", large(5 * MAX)).await.unwrap();
+    drop(old.close(&session).await.unwrap());
+    for (edit, is_allowed) in [(large(5 * MAX + 30), false), (large(4 * MAX), true), (large(4 * MAX + 30), false)] {
+        let session = site.open(&jar);
+        assert_eq!(session.get::<String>("user").await.unwrap().as_deref(), Some("ada"), "it opens");
+        session.insert("blob", edit).await.unwrap();
+        assert_eq!(site.sessions.close(&session).await.is_ok(), is_allowed);
+    }
+    let session = site.open(&jar);
+    session.destroy().await.unwrap();
+    site.close(&session, &mut jar.clone()).await.expect("it ends");
+    assert!(site.store.live().await.is_empty());
+}
+
+/// What is too large to be saved leaves no login under an id that may have been planted, and hinders no logout.
+#[tokio::test]
+async fn what_is_too_large_hinders_no_end_and_no_new_id() {
+    const MAX: usize = 1000;
+    for begins in ["regenerate", "renew", "destroy"] {
+        for saves in [true, false] {
+            let site = site_with(|options| options.max_size(MAX));
+            let jar = site.log_in().await;
+            let planted = site.store.live().await;
+            let session = site.open(&jar);
+            match begins {
+                "regenerate" => session.regenerate().await.unwrap(),
+                "renew" => session.renew().await.unwrap(),
+                _ => session.destroy().await.unwrap(),
+            }
+            session.insert("cart", "x".repeat(MAX)).await.unwrap();
+            let error = if saves {
+                let error = session.save().await.unwrap_err();
+                session.insert("user", "bob").await.unwrap();
+                let mut new = None;
+                site.close(&session, &mut new).await.expect("under a new id");
+                assert_eq!(site.user(&new).await.as_deref(), Some("bob"), "{begins}");
+                error
+            } else {
+                site.sessions.close(&session).await.unwrap_err()
+            };
+            assert_eq!(error.kind(), ErrorKind::TooLarge, "{begins}");
+            // Only a renewal that was not carried out leaves the session as it was.
+            let lives = begins == "renew" && !saves;
+            assert_eq!(site.store.live().await.contains(&planted[0]), lives, "{begins}, saves: {saves}");
+            let removes = error.headers().set_cookie().is_some_and(|cookie| cookie.value().contains("Max-Age=0"));
+            assert_eq!(removes, begins != "renew" && !saves, "{begins}, saves: {saves}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_touch_of_a_record_that_cannot_be_read_says_so() {
+    let site = site();
+    let jar = site.log_in().await;
+    let id = site.store.live().await.remove(0);
+    let stream = site.open(&jar);
+    stream.keys().await.unwrap();
+    site.store.make_unreadable(&id);
+    stream.touch().await.unwrap();
+    let error = stream.save().await.unwrap_err();
+    assert_eq!(error.store().unwrap().kind(), sosa_session::sosa::ErrorKind::Decode);
+}
+
+/// A use moves the end: what is gone after it was ended by somebody, and did not expire.
+#[tokio::test]
+async fn a_session_that_is_in_use_does_not_expire() {
+    let site = site();
+    let jar = site.log_in().await;
+    let stream = site.open(&jar);
+    stream.keys().await.unwrap();
+    for _ in 0..3 {
+        site.clock.advance(DAY * 3 / 4);
+        stream.touch().await.unwrap();
+        stream.save().await.unwrap();
+    }
+    let logout = site.open(&jar);
+    logout.destroy().await.unwrap();
+    site.close(&logout, &mut jar.clone()).await;
+    stream.insert("n", 1).await.unwrap();
+    assert!(stream.save().await.unwrap_err().to_string().contains("ended by another request"));
+
+    let site = self::site();
+    let jar = site.log_in().await;
+    let upload = site.open(&jar);
+    upload.insert("uploaded", "video").await.unwrap();
+    site.clock.advance(DAY);
+    let error = upload.save().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Ended);
+    assert!(error.to_string().contains("has expired"), "{error}");
 }

@@ -5,15 +5,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::extract::Request;
+use axum::{Router, routing::get};
 use sosa::{
     Clock, Collection, DestroyOptions, Entry, Error, ErrorKind, ListOptions, LoadOptions, Outcome, Page, Revision,
     SaveOptions, async_trait,
 };
 use sosa_session::{
-    CookieOptions, Lifetime, RequestHead, Scheme, Secure, SessionData, SessionOptions, Sessions, SigningKey, TrustProxy,
+    CookieOptions, Lifetime, RequestHead, Scheme, Secure, Session, SessionData, SessionLayer, SessionOptions, Sessions,
+    SigningKey, TrustProxy,
 };
 use sosa_tests::Log;
 use tokio::sync::Mutex;
+use tower::ServiceExt;
 use tracing::Level;
 
 /// A collection that may save, and not answer.
@@ -163,6 +168,21 @@ async fn each_end_has_an_event_of_its_own() {
     }
     let logged = log.take();
     assert_eq!(logged.matches("a trusted proxy does not say how requests come").count(), 1, "{logged}");
+    let [inner, outer] = [(), ()].map(|()| SessionLayer::new(SessionOptions::memory()));
+    let app = Router::new().route("/", get(async || ())).layer(inner).layer(outer);
+    for _ in 0..3 {
+        app.clone().oneshot(Request::new(Body::empty())).await.unwrap();
+    }
+    let logged = log.take();
+    assert_eq!(logged.matches("their cookies have one name").count(), 1, "{logged}");
+    let public = async |session: Session| -> sosa_session::Result<_> {
+        session.insert("user", "ada").await?;
+        Ok(([("cache-control", "public")], "for all"))
+    };
+    let app = Router::new().route("/", get(public)).layer(SessionLayer::new(SessionOptions::memory()));
+    app.oneshot(Request::new(Body::empty())).await.unwrap();
+    let logged = log.take();
+    assert_eq!(logged.matches("every cache may keep it").count(), 1, "{logged}");
     for secret in [&*cookie, &forged, "treasure"] {
         assert!(!told.concat().contains(secret));
     }

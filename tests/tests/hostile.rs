@@ -137,8 +137,11 @@ async fn hostile_bodies() {
         assert!([200, 400].contains(&response.status), "{}: {}", response.status, String::from_utf8_lossy(&body));
     }
     // A body whose keys were chosen to be many: no quadratic work.
-    let keys: Vec<_> = (0..60_000).map(|n| format!("\"{n:x}\":0")).collect();
-    let many = format!("{{{}}}", keys.join(","));
+    let body = |keys: usize| {
+        let keys: Vec<_> = (0..keys).map(|n| format!("\"{n:x}\":0")).collect();
+        format!("{{{}}}", keys.join(","))
+    };
+    let many = body(25_000);
     let posted = client.send("POST", "/session", &[], many.as_bytes()).await.unwrap();
     assert_eq!(posted.status, 200);
     let cookie = [("cookie", posted.cookie().unwrap().as_bytes())];
@@ -146,6 +149,8 @@ async fn hostile_bodies() {
     let again = client.send("POST", "/session", &cookie, many.replace(":0", ":1").as_bytes()).await.unwrap();
     assert_eq!(again.status, 200);
     assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+    let too_many = client.send("POST", "/session", &cookie, body(60_000).as_bytes()).await.unwrap();
+    assert_eq!(too_many.status, 413);
     let log = rest.stop(Signal::SIGTERM).await;
     let (_, id) = posted.cookie().unwrap().split_once('=').unwrap();
     assert!(log.contains("a session was created") && !log.contains(id), "an id was logged");
