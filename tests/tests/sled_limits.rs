@@ -74,7 +74,7 @@ fn a_full_disk_is_told_at_once_and_nothing_acknowledged_is_lost() {
 
 #[tokio::test]
 async fn a_service_on_a_full_disk_answers_and_ends() {
-    for (by, body) in [("small", 300), ("large", 500_000), ("beside", 0)] {
+    for (by, body) in [("small", 300), ("large", 250_000), ("beside", 0)] {
         let directory = tempfile::tempdir().expect("a directory");
         let data = directory.path().join("data");
         let store = format!("sled:{}", data.display());
