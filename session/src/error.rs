@@ -19,7 +19,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// It holds no id, no cookie value and no value of the session, so it is safe to log. Where a
 /// store failed, the [`source`](StdError::source) is its [`sosa::Error`]. A clone is the same error.
 #[derive(Clone)]
-pub struct Error {
+pub struct Error(Box<Told>);
+
+/// In a box, so that results stay small.
+#[derive(Clone)]
+struct Told {
     inner: Arc<Inner>,
     headers: ResponseHeaders,
     was_told: bool,
@@ -76,7 +80,8 @@ pub enum ErrorKind {
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let inner = Arc::new(Inner { kind, message: message.into(), source: None });
-        Self { inner, headers: ResponseHeaders::of_error(None), was_told: false, is_of_sessions: false }
+        let headers = ResponseHeaders::of_error(None);
+        Self(Box::new(Told { inner, headers, was_told: false, is_of_sessions: false }))
     }
 
     /// Makes the error of a record that is no session.
@@ -85,46 +90,46 @@ impl Error {
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Arc::get_mut(&mut self.inner).expect("nobody shares it yet").source = Some(source.into());
+        Arc::get_mut(&mut self.0.inner).expect("nobody shares it yet").source = Some(source.into());
         self
     }
 
     pub(crate) fn with_headers(mut self, headers: ResponseHeaders) -> Self {
-        self.headers = headers;
+        self.0.headers = headers;
         self
     }
 
     /// Notes that it came about as a session was loaded or saved.
     pub(crate) fn of_sessions(mut self) -> Self {
-        self.is_of_sessions = true;
+        self.0.is_of_sessions = true;
         self
     }
 
     /// Notes that the handler was told of it before, and may have answered with it.
     pub(crate) fn was_told(mut self) -> Self {
-        self.was_told = true;
+        self.0.was_told = true;
         self
     }
 
     /// Returns whether the handler was told of it, when it asked for the session.
     pub fn is_told(&self) -> bool {
-        self.was_told
+        self.0.was_told
     }
 
     /// Returns the headers that a response with this error has to carry: it must not be cached, and where an earlier
     /// save of the request gave the session a new id, it announces that.
     pub fn headers(&self) -> &ResponseHeaders {
-        &self.headers
+        &self.0.headers
     }
 
     /// Returns what went wrong.
     pub fn kind(&self) -> ErrorKind {
-        self.inner.kind
+        self.0.inner.kind
     }
 
     /// Returns the store's error, if it was the store that failed.
     pub fn store(&self) -> Option<&sosa::Error> {
-        self.inner.source.as_deref()?.downcast_ref().filter(|_| self.kind() == ErrorKind::Store)
+        self.0.inner.source.as_deref()?.downcast_ref().filter(|_| self.kind() == ErrorKind::Store)
     }
 
     /// Returns whether it is about one record alone, which cannot be read.
@@ -155,7 +160,7 @@ impl Error {
     pub(crate) fn log(&self, session: Option<impl fmt::Display>, peer: Option<IpAddr>) {
         let (session, peer) = (session.map(display), peer.map(display));
         let cause = self.store().map(display);
-        let is_told = self.is_of_sessions && cause.is_some();
+        let is_told = self.0.is_of_sessions && cause.is_some();
         match self.status() {
             503 if is_told => debug!(session, peer, error = %self, cause, "a request failed for its session"),
             500 | 503 => error!(session, peer, error = %self, cause, "a request failed for its session"),
@@ -181,20 +186,20 @@ impl From<sosa::Error> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.inner.message)
+        f.write_str(&self.0.inner.message)
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, message, source } = &*self.inner;
+        let Inner { kind, message, source } = &*self.0.inner;
         f.debug_struct("Error").field("kind", kind).field("message", message).field("source", source).finish()
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.inner.source.as_deref().map(|source| source as _)
+        self.0.inner.source.as_deref().map(|source| source as _)
     }
 }
 

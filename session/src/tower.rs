@@ -147,7 +147,7 @@ impl SessionLayer {
         self
     }
 
-    fn open<B>(&self, request: &Request<B>) -> Session {
+    fn open<B>(&self, request: &Request<B>, outer: Option<Session>) -> Session {
         let (headers, extensions) = (request.headers(), request.extensions());
         let mut cookies = headers.get_all(COOKIE).iter().map(|value| (COOKIE.as_str(), value.as_bytes())).peekable();
         let of_proxy = if self.sessions.trusts_any_proxy() { &Forwarded::HEADERS[..] } else { &[] };
@@ -157,12 +157,11 @@ impl SessionLayer {
         let mode = mode.map(|value| (FETCH_MODE, value.as_bytes()));
         let head = RequestHead::new(cookies.chain(mode).chain(of_proxy));
         let head = head.peer((self.peer)(extensions)).scheme((self.scheme)(extensions));
-        self.sessions.open_within(head, extensions.get().cloned())
+        self.sessions.open_within(head, outer)
     }
 
-    /// Returns whether a layer around this one has opened the session of a request.
-    fn is_open<B>(&self, request: &Request<B>) -> bool {
-        let Some(outer) = request.extensions().get::<Session>() else { return false };
+    /// Returns whether one of the sessions that layers around this one have opened is that of this layer.
+    fn is_open(&self, outer: &Session) -> bool {
         let engine = self.sessions.engine();
         let is_same = outer.with_outer().any(|outer| outer.is_of(engine));
         let has_name = |outer: &Session| outer.cookie_name() == self.sessions.cookie_name();
@@ -220,7 +219,10 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let session = (!self.layer.is_open(&request)).then(|| self.layer.open(&request));
+        let session = match request.extensions().get() {
+            Some(outer) if self.layer.is_open(outer) => None,
+            outer => Some(self.layer.open(&request, outer.cloned())),
+        };
         if let Some(session) = &session {
             request.extensions_mut().insert(session.clone());
         }
