@@ -129,6 +129,8 @@ impl SessionOptions {
     /// Express takes no such care: a request of its own that was under way overwrites what others saved
     /// meanwhile, and brings back what they destroyed. Deliberately otherwise than there:
     ///
+    /// - responses that used their session say `Vary: Cookie` and, unless the handler says otherwise,
+    ///   `Cache-Control: private`, and those that set the cookie `no-store`;
     /// - nothing is saved where the cookie may not be sent, a `secure` one over plain http;
     /// - `rolling` sends no cookie of a session that ended while its request was under way;
     /// - [`Session::set_max_age`](crate::Session::set_max_age) is saved though nothing else changed;
