@@ -528,17 +528,8 @@ impl Engine {
     async fn create(&self, state: &mut State) -> Result<()> {
         let snapshot = self.next(state, true)?;
         let mut draft = self.draft(state.next_id()?);
-        match self.save_draft(&mut draft, &snapshot).await {
-            Ok(revision) => {
-                debug!(session = %draft.key, "a session was created");
-                state.moved_to(draft.id, self.stored_now(snapshot, revision));
-                Ok(())
-            }
-            Err(error) => {
-                self.abandon(state, draft).await;
-                Err(error.into())
-            }
-        }
+        let made = self.save_draft(&mut draft, &snapshot).await.map_err(Error::from);
+        self.conclude(state, draft, snapshot, made, "created").await
     }
 
     /// Starts a session under a new id: first the new record, then the end of the old one, or of all that the request
@@ -558,9 +549,21 @@ impl Engine {
             Ok(revision) => self.end(state, Some(&draft.key), all).await.map(|()| revision),
             Err(error) => Err(error.into()),
         };
-        match started {
+        self.conclude(state, draft, snapshot, started, "regenerated").await
+    }
+
+    /// Goes on under the id of a draft that was made, or leaves nothing of it.
+    async fn conclude(
+        &self,
+        state: &mut State,
+        draft: Draft,
+        snapshot: Snapshot,
+        made: Result<Revision>,
+        how: &str,
+    ) -> Result<()> {
+        match made {
             Ok(revision) => {
-                debug!(session = %draft.key, "a session was regenerated");
+                debug!(session = %draft.key, "a session was {how}");
                 state.moved_to(draft.id, self.stored_now(snapshot, revision));
                 Ok(())
             }

@@ -19,11 +19,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// It holds no id, no cookie value and no value of the session, so it is safe to log. Where a
 /// store failed, the [`source`](StdError::source) is its [`sosa::Error`]. A clone is the same error.
 #[derive(Clone)]
-pub struct Error(Box<Told>);
+pub struct Error(Box<Repr>);
 
 /// In a box, so that results stay small.
 #[derive(Clone)]
-struct Told {
+struct Repr {
     inner: Arc<Inner>,
     headers: ResponseHeaders,
     was_told: bool,
@@ -81,7 +81,7 @@ impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let inner = Arc::new(Inner { kind, message: message.into(), source: None });
         let headers = ResponseHeaders::of_error(None);
-        Self(Box::new(Told { inner, headers, was_told: false, is_of_sessions: false }))
+        Self(Box::new(Repr { inner, headers, was_told: false, is_of_sessions: false }))
     }
 
     /// Makes the error of a record that is no session.

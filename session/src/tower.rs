@@ -30,8 +30,8 @@ static SEC_FETCH_MODE: HeaderName = HeaderName::from_static(FETCH_MODE);
 ///
 /// The session is closed once the inner service has returned its response, whatever the status, and
 /// before a byte of it is sent. If that fails, or the store was out when the handler asked for its session, the
-/// response is an error of status 503 (the store is unavailable, late or full) or 500, without a new session's cookie:
-/// the application's own page where there is one, see [`on_error`](Self::on_error).
+/// response is an error of [`Error::status`], without a new session's cookie: the application's own page where there is
+/// one, see [`on_error`](Self::on_error).
 ///
 /// # Panics, timeouts, and the order of layers
 ///

@@ -53,7 +53,7 @@ async fn me(session: Session, State(asked): State<Asked>) -> Result<String> {
     Ok(session.get("user").await?.unwrap_or_else(|| "nobody".to_owned()))
 }
 
-/// A page whose handler says that it may be kept by every cache, though it begins a session.
+/// A page that begins a session.
 async fn begin(session: Session, State(asked): State<Asked>) -> Result<String> {
     asked.fetch_add(1, Ordering::SeqCst);
     session.insert("seen", true).await.map(|()| "seen".to_owned())
