@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -104,7 +105,7 @@ impl<T> Shard<T> {
         let revision = self.next_revision();
         let slot = self.find_mut(parts);
         slot.revision = revision;
-        let old = std::mem::replace(&mut slot.value, value);
+        let old = mem::replace(&mut slot.value, value);
         self.set_deadline(parts, deadline);
         (revision, old)
     }
@@ -183,11 +184,16 @@ impl<T> Shard<T> {
     fn drop_stale_items(&mut self) {
         if self.queue.len() > 2 * self.slots.len() + SPARE {
             let slots = &self.slots;
-            self.queue.retain(|Reverse(due)| {
+            let mut items = mem::take(&mut self.queue).into_vec();
+            items.retain(|Reverse(due)| {
                 slots
                     .find(due.hash, |slot| Arc::ptr_eq(&slot.key, &due.key))
                     .is_some_and(|slot| slot.queued == due.deadline)
             });
+            // A deadline that was moved forth and back may have been queued twice.
+            items.sort_unstable();
+            items.dedup();
+            self.queue = items.into();
         }
     }
 
@@ -205,4 +211,37 @@ impl<T> Shard<T> {
 
 fn millis(deadline: Deadline) -> u64 {
     deadline.as_millis().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Or else almost every change of a deadline rebuilds the queue.
+    #[test]
+    fn a_queue_that_was_rebuilt_has_one_item_for_each_entry() {
+        const ENTRIES: u64 = 100;
+        let mut shard = Shard::new();
+        let far = Deadline::from_millis(1_000_000);
+        let ids: Vec<_> = (0..ENTRIES).map(|n| n.to_string()).collect();
+        let parts = |hash: u64| Parts { path: "", id: &ids[hash as usize], hash };
+        for hash in 0..ENTRIES {
+            shard.insert(&parts(hash), parts(hash).to_key(), (), far);
+        }
+        let mut rebuilt = 0;
+        for now in 0..10 * ENTRIES {
+            let parts = parts(now % ENTRIES);
+            let before = shard.queue.len();
+            shard.set_deadline(&parts, Deadline::from_millis(now + 1));
+            if shard.queue.len() <= before {
+                rebuilt += 1;
+                assert!(shard.queue.len() <= ENTRIES as usize, "{} of {before} items are left", shard.queue.len());
+            }
+            // The early item comes up, and the entry lives: it is queued under the late deadline once more.
+            shard.set_deadline(&parts, far);
+            assert!(shard.remove_expired(now + 1, 8).is_empty());
+        }
+        assert!(rebuilt > 0);
+        assert_eq!(shard.remove_expired(1_000_000, usize::MAX).len(), ENTRIES as usize);
+    }
 }

@@ -120,7 +120,7 @@ impl<T, C> RedisCollection<T, C> {
     ///
     /// Those of the store, and [`Unsupported`](sosa::ErrorKind::Unsupported) if there is no index.
     pub async fn purge(&self) -> Result<u64> {
-        self.purge_now().await.map_err(|error| error.with_context(BACKEND, Operation::List))
+        self.purge_now().await.map_err(|error| error.with_context(BACKEND, Operation::Purge))
     }
 
     async fn purge_now(&self) -> Result<u64> {

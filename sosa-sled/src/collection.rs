@@ -90,7 +90,7 @@ impl<T, C> SledCollection<T, C> {
                 let removed = scope.write(|table, database| table.purge(database, &scope.clock, &mut after))?;
                 Ok((removed, after))
             });
-            let (count, last) = purged.await.map_err(|error| error.with_context(BACKEND, Operation::List))?;
+            let (count, last) = purged.await.map_err(|error| error.with_context(BACKEND, Operation::Purge))?;
             removed += count;
             if last.is_empty() {
                 return Ok(removed);

@@ -76,7 +76,7 @@ pub enum Outcome {
     Unknown,
 }
 
-/// The verb that failed.
+/// What failed: a verb of a [`Collection`](crate::Collection), or a backend's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operation {
@@ -88,6 +88,8 @@ pub enum Operation {
     Destroy,
     /// [`Collection::list_with`](crate::Collection::list_with)
     List,
+    /// A backend's own removal of what has expired, which no collection needs.
+    Purge,
 }
 
 impl Operation {
@@ -98,6 +100,7 @@ impl Operation {
             Self::Save => "save",
             Self::Destroy => "destroy",
             Self::List => "list",
+            Self::Purge => "purge",
         }
     }
 }

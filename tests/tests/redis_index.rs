@@ -173,5 +173,6 @@ async fn a_purge_reaches_the_end() {
     let _: () = fill.query(&mut control).unwrap();
     assert_eq!(things.purge().await.unwrap(), 1300);
     assert_eq!(count(&mut control), (1300, 1300));
-    assert_eq!(things.unindexed().purge().await.unwrap_err().kind(), sosa::ErrorKind::Unsupported);
+    let error = things.unindexed().purge().await.unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (sosa::ErrorKind::Unsupported, Some(sosa::Operation::Purge)));
 }
