@@ -5,25 +5,25 @@
 
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sosa::{Collection, Condition, DestroyOptions, Entry, Expiry, LoadOptions, Outcome, Revision, SaveOptions};
 use tracing::field::display;
 use tracing::{debug, info, trace, warn};
 
-use crate::cookie::Scheme;
 use crate::data::SessionData;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, Format, Reading, Rules, Snapshot};
 use crate::id::{SessionId, StorageKey};
 use crate::options::{DeadCookie, SessionOptions};
 use crate::outage::Outage;
+use crate::pace::Pace;
 use crate::plan::{Action, Context, CookieAction, Data, IdChange, Origin, ResponseHead, plan};
 use crate::queue::{Queues, Turn};
 use crate::response::ResponseHeaders;
 use crate::set_cookie::SetCookie;
 use crate::state::{Arrival, Found, LastSave, State, Stored};
+use crate::told::Told;
 
 /// How many renewals an end follows: more than a client makes in half a minute.
 const MAX_RENEWALS: usize = 64;
@@ -41,31 +41,19 @@ pub(crate) struct Engine {
     options: SessionOptions,
     format: Arc<dyn Format>,
     rules: Rules,
-    queues: Queues,
+    queues: Queues<Stored>,
+    pace: Pace,
     outage: Outage,
     told: Told,
-}
-
-/// What is told once, since it is a mistake of the program and the same for each request.
-#[derive(Debug, Default)]
-struct Told {
-    of_no_peer: AtomicBool,
-    of_no_scheme: AtomicBool,
-    #[cfg(feature = "tower")]
-    of_layers: AtomicBool,
-}
-
-/// Returns whether it is the first time.
-fn tells(told: &AtomicBool) -> bool {
-    !told.load(Ordering::Relaxed) && !told.swap(true, Ordering::Relaxed)
 }
 
 impl Engine {
     /// Takes options that have been checked.
     pub(crate) fn new(options: SessionOptions) -> Self {
         let format = format::of(&options);
-        let (queues, outage, told) = (Queues::default(), Outage::default(), Told::default());
-        Self { rules: format.rules(), options, format, queues, outage, told }
+        let (rules, queues) = (format.rules(), Queues::new(options.max_wait));
+        let (pace, outage, told) = (Pace::new(), Outage::default(), Told::default());
+        Self { options, format, rules, queues, pace, outage, told }
     }
 
     pub(crate) fn options(&self) -> &SessionOptions {
@@ -84,30 +72,8 @@ impl Engine {
         self.options.clock.now_millis()
     }
 
-    /// Tells what is wrong with how a request came.
-    pub(crate) fn tell_of_arrival(&self, arrival: &Arrival, is_refused: bool, is_believed: bool) {
-        let SessionOptions { proxy, cookie, .. } = &self.options;
-        if is_refused && self.rules.signs {
-            info!(peer = arrival.peer.map(display), "the signature of a session's cookie was refused");
-        }
-        if proxy.needs_peer() && arrival.peer.is_none() && tells(&self.told.of_no_peer) {
-            warn!(
-                "which proxy is trusted depends on the peer, whose address is not known, so that none is: give it to \
-                 SessionLayer::peer or RequestHead::peer"
-            );
-        }
-        if is_believed && arrival.scheme == Scheme::Unknown && cookie.needs_scheme() && tells(&self.told.of_no_scheme) {
-            warn!(
-                "a trusted proxy does not say how requests come, so that cookies go without Secure: let it set \
-                 X-Forwarded-Proto or Forwarded, or use Secure::Always"
-            );
-        }
-    }
-
-    /// Returns whether it is to be told that layers contradict each other.
-    #[cfg(feature = "tower")]
-    pub(crate) fn tells_of_layers(&self) -> bool {
-        tells(&self.told.of_layers)
+    pub(crate) fn told(&self) -> &Told {
+        &self.told
     }
 
     // Loading.
@@ -475,11 +441,11 @@ impl Engine {
 
     /// Moves the deadline.
     async fn touch(&self, state: &mut State) -> Result<()> {
-        if let (Some((key, revision)), Some(stored)) = (self.stored(state), state.stored()) {
+        if let (Some(key), Some(stored)) = (self.key(state), state.stored()) {
             let touch = self.format.touch(&stored.snapshot);
             match self.load_entry(&key, touch).await {
                 // What was read before is not read again.
-                Ok(Some(entry)) if entry.revision == revision => {
+                Ok(Some(entry)) if entry.revision == stored.revision => {
                     state.touched(self.now());
                     return Ok(());
                 }
@@ -501,22 +467,37 @@ impl Engine {
 
     /// Saves the changes over the state that was read; over a newer one, until it wins.
     async fn update(&self, state: &mut State) -> Result<()> {
-        let mut turn = None;
-        while let Some((key, revision)) = self.stored(state) {
-            let snapshot = self.next(state, false)?;
-            match self.save(&key, &snapshot, Condition::Revision(revision)).await {
-                Ok(revision) => {
-                    trace!(session = %key, rev = snapshot.data.rev(), "a session was saved");
-                    state.saved(self.stored_now(snapshot, revision));
+        let Some(key) = self.key(state) else { return Err(ended(state)) };
+        let mut turn = self.queues.enter_if_occupied(&key).await?;
+        let mut is_behind = turn.is_some();
+        while let Some(revision) = state.revision() {
+            if mem::take(&mut is_behind) {
+                let found = self.find_in_turn(&key, turn.as_ref()).await?;
+                state.caught_up(self.or_expired(state, found))?;
+                if state.origin() == Origin::Resumed && state.data() == Data::Same {
                     return Ok(());
                 }
-                Err(error) if error.is_conflict() => self.take_turn(&key, &mut turn).await,
-                Err(error) => return Err(error.into()),
+                continue;
             }
-            let found = self.find(&key, None).await?;
-            state.caught_up(self.or_expired(state, found))?;
-            if state.origin() == Origin::Resumed && state.data() == Data::Same {
-                return Ok(());
+            let snapshot = self.next(state, false)?;
+            self.pace.wait(&key).await;
+            let began = Instant::now();
+            match self.save(&key, &snapshot, Condition::Revision(revision)).await {
+                Ok(revision) => {
+                    self.pace.saved(&key, began.elapsed());
+                    trace!(session = %key, rev = snapshot.data.rev(), "a session was saved");
+                    let stored = self.stored_now(snapshot, revision);
+                    if let Some(turn) = turn {
+                        turn.leave(stored.clone());
+                    }
+                    state.saved(stored);
+                    return Ok(());
+                }
+                Err(error) if error.is_conflict() => {
+                    self.take_turn(&key, &mut turn).await?;
+                    is_behind = true;
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         Err(ended(state))
@@ -615,8 +596,9 @@ impl Engine {
     /// Returns the new record; none if another request has ended the session first, or renewed it.
     async fn try_renew(&self, state: &mut State, renewal: &mut Renewal) -> Result<Option<Stored>> {
         let new = renewal.draft.key.public_id();
+        let Some(old) = self.key(state) else { return Ok(None) };
         if renewal.draft.is_stored == IsStored::Maybe
-            && let Some((old, revision)) = self.stored(state)
+            && let Some(revision) = state.revision()
         {
             // An earlier try may have succeeded.
             renewal.may_have_ended = true;
@@ -627,8 +609,12 @@ impl Engine {
             // The end that was sent may still arrive while the record has the revision that it is conditional on.
             renewal.may_have_ended = found.is_still(revision);
         }
-        let mut turn = None;
-        while let Some((old, revision)) = self.stored(state) {
+        let mut turn = self.queues.enter_if_occupied(&old).await?;
+        if turn.is_some() {
+            let found = self.find_in_turn(&old, turn.as_ref()).await?;
+            state.caught_up(self.or_expired(state, found))?;
+        }
+        while let Some(revision) = state.revision() {
             renewal.stands_alone &= state.stands_alone();
             let snapshot = self.next(state, false)?;
             let saved = self.save_draft(&mut renewal.draft, &snapshot).await?;
@@ -642,10 +628,10 @@ impl Engine {
                 }
             };
             if error.is_conflict() {
-                self.take_turn(&old, &mut turn).await;
+                self.take_turn(&old, &mut turn).await?;
             }
             // Did this very call end it, and its answer got lost?
-            let found = self.find(&old, None).await;
+            let found = self.find_in_turn(&old, turn.as_ref()).await;
             if let Ok(found) = &found {
                 if found.is_renewed_as(new) {
                     return Ok(Some(self.stored_now(snapshot, saved)));
@@ -734,9 +720,11 @@ impl Engine {
     ) -> Result<()> {
         // What has just been made in its place is no end to follow.
         let mut passed: Vec<_> = renewed_as.iter().map(|new| new.public_id()).collect();
-        let mut turn = None;
+        let mut turn = self.queues.enter_if_occupied(&key).await?;
+        read = read.filter(|_| turn.is_none());
         loop {
-            let revision = match read.take() {
+            let left = turn.as_ref().and_then(Turn::take_left).map(|stored| stored.revision);
+            let revision = match read.take().or(left) {
                 Some(revision) => revision,
                 None => match self.read(&key, None).await? {
                     None => return Ok(()),
@@ -749,6 +737,9 @@ impl Engine {
                             Some(next) if !passed.contains(&next) => {
                                 passed.push(next);
                                 key = StorageKey::Hashed(next);
+                                // Who has a turn in one queue waits in no other.
+                                drop(turn.take());
+                                turn = self.queues.enter_if_occupied(&key).await?;
                             }
                             _ => return Ok(()),
                         }
@@ -764,7 +755,7 @@ impl Engine {
                     return Ok(());
                 }
                 // Another request has changed, renewed or ended it: load it again, in turn.
-                Err(error) if error.is_conflict() => self.take_turn(&key, &mut turn).await,
+                Err(error) if error.is_conflict() => self.take_turn(&key, &mut turn).await?,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -822,9 +813,9 @@ impl Engine {
         &*self.options.collection
     }
 
-    /// Returns where the record is stored, and the revision that was read or saved last.
-    fn stored(&self, state: &State) -> Option<(StorageKey, Revision)> {
-        Some((self.format.storage_key(state.id()?), state.stored()?.revision))
+    /// Returns where the record is stored.
+    fn key(&self, state: &State) -> Option<StorageKey> {
+        state.id().map(|id| self.format.storage_key(id))
     }
 
     /// Returns the record as it is to be saved.
@@ -868,10 +859,22 @@ impl Engine {
         }
     }
 
-    /// Waits for a turn in the session's queue, once.
-    async fn take_turn(&self, key: &StorageKey, turn: &mut Option<Turn>) {
-        if turn.is_none() {
-            *turn = Some(self.queues.enter(key.public_id()).await);
+    // Turns.
+
+    /// Waits for a turn, unless it is this request's: another has changed the session.
+    async fn take_turn(&self, key: &StorageKey, turn: &mut Option<Turn<Stored>>) -> Result<()> {
+        match turn {
+            Some(turn) => turn.go_on(),
+            None => *turn = Some(self.queues.enter(key).await?),
+        }
+        Ok(())
+    }
+
+    /// Finds a session as whoever had the turn before has left it.
+    async fn find_in_turn(&self, key: &StorageKey, turn: Option<&Turn<Stored>>) -> Result<Found> {
+        match turn.and_then(Turn::take_left) {
+            Some(stored) => Ok(Found::Live(stored)),
+            None => self.find(key, None).await,
         }
     }
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::field::display;
-use tracing::{debug, error};
+use tracing::{debug, error, info};
 
+use crate::once::Once;
 use crate::response::ResponseHeaders;
 
 /// The result of what a session is asked.
@@ -60,6 +61,11 @@ pub enum ErrorKind {
     ///
     /// [`SessionOptions::max_size`]: crate::SessionOptions::max_size
     TooLarge,
+    /// Nothing was saved, because the request waited for [`SessionOptions::max_wait`] behind others that write the same
+    /// session. The edits are dropped, and the session stays as it was.
+    ///
+    /// [`SessionOptions::max_wait`]: crate::SessionOptions::max_wait
+    Busy,
     /// Nothing was saved, because the cookie must not travel over plain http.
     Insecure,
     /// Nothing was saved, because the response is under way and can announce no new session.
@@ -137,13 +143,13 @@ impl Error {
         self.store().is_some_and(|error| error.kind() == sosa::ErrorKind::Decode)
     }
 
-    /// Returns the HTTP status that tells this error: 503 if the store is or was unavailable, late or full,
-    /// 409 if the session was ended meanwhile, or what was saved has changed since it was read, 413 if it would be too
+    /// Returns the HTTP status that tells this error: 503 if the store is or was unavailable, late or full, or too many
+    /// requests write the session, 409 if the session was ended meanwhile, or what was saved has changed since it was read, 413 if it would be too
     /// large, and 500 otherwise.
     pub fn status(&self) -> u16 {
         use sosa::ErrorKind::{CapacityExceeded, Conflict, Timeout, Unavailable};
         match (self.kind(), self.store().map(sosa::Error::kind)) {
-            (_, Some(Unavailable | Timeout | CapacityExceeded)) | (ErrorKind::Uncertain, _) => 503,
+            (_, Some(Unavailable | Timeout | CapacityExceeded)) | (ErrorKind::Uncertain | ErrorKind::Busy, _) => 503,
             (_, Some(Conflict)) | (ErrorKind::Ended, _) => 409,
             (ErrorKind::TooLarge, _) => 413,
             _ => 500,
@@ -156,18 +162,25 @@ impl Error {
     }
 
     /// Logs an error with which a request is answered: as an error, unless it is what another request or the client
-    /// did. That the store of the sessions is out is told once, when it happens, and not for each request.
+    /// did. What is the same for each request is told once: that the store of the sessions is out when it happens, that
+    /// a layer is missing here.
     pub(crate) fn log(&self, session: Option<impl fmt::Display>, peer: Option<IpAddr>) {
         let (session, peer) = (session.map(display), peer.map(display));
         let cause = self.store().map(display);
         let is_told = self.0.is_of_sessions && cause.is_some();
-        match self.status() {
-            503 if is_told => debug!(session, peer, error = %self, cause, "a request failed for its session"),
-            500 | 503 => error!(session, peer, error = %self, cause, "a request failed for its session"),
-            _ => debug!(session, peer, error = %self, cause, "a request failed for its session"),
+        const WHAT: &str = "a request failed for its session";
+        match (self.kind(), self.status()) {
+            // Who writes without pause can do so to others, and to nobody else's session.
+            (ErrorKind::Busy, _) => info!(session, peer, error = %self, "{WHAT}"),
+            (ErrorKind::NoLayer, _) if !OF_NO_LAYER.is_now() => debug!(error = %self, "{WHAT}"),
+            (_, 503) if is_told => debug!(session, peer, error = %self, cause, "{WHAT}"),
+            (_, 500 | 503) => error!(session, peer, error = %self, cause, "{WHAT}"),
+            _ => debug!(session, peer, error = %self, cause, "{WHAT}"),
         }
     }
 }
+
+static OF_NO_LAYER: Once = Once::new();
 
 /// How a key is shown in a message. Keys may come from clients: one line, and not a long one.
 pub(crate) fn shown(key: &str) -> String {

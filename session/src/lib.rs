@@ -9,8 +9,10 @@ mod format;
 mod id;
 mod json;
 mod key;
+mod once;
 mod options;
 mod outage;
+mod pace;
 mod plan;
 mod queue;
 mod response;
@@ -18,6 +20,7 @@ mod session;
 mod sessions;
 mod set_cookie;
 mod state;
+mod told;
 
 #[cfg(feature = "axum")]
 mod axum;

@@ -7,6 +7,7 @@ mod proxy;
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sosa::{Clock, Collection};
 
@@ -56,6 +57,7 @@ pub struct SessionOptions {
     pub(crate) express: Option<ExpressOptions>,
     pub(crate) dead_cookie: DeadCookie,
     pub(crate) max_size: usize,
+    pub(crate) max_wait: Duration,
     /// The collection is our own in memory, which goes by the same clock.
     own_memory: bool,
 }
@@ -78,6 +80,7 @@ impl SessionOptions {
             express: None,
             dead_cookie: DeadCookie::default(),
             max_size: MAX_SIZE,
+            max_wait: MAX_WAIT,
             own_memory: false,
         }
     }
@@ -216,6 +219,19 @@ impl SessionOptions {
         self
     }
 
+    /// Limits how long a request waits before it can save, while others write the same session; 5 seconds by default.
+    ///
+    /// Where requests of one session collide, those of one process line up, each with its turn in the order in which they
+    /// came, so that none overtakes another. One that would wait longer than this is answered with 503:
+    /// [`Busy`](crate::ErrorKind::Busy), and what it was to save is dropped. A turn that takes longer than a fifth of
+    /// this, because a call of the store does not return or a [`close`](crate::Sessions::close) is never polled again, is
+    /// passed on. What the store itself takes is not limited by this, but by the store's own time limits.
+    #[must_use]
+    pub fn max_wait(mut self, max_wait: Duration) -> Self {
+        self.max_wait = max_wait;
+        self
+    }
+
     /// Says when a cookie that opens no session is taken back.
     #[must_use]
     pub fn dead_cookie(mut self, dead_cookie: DeadCookie) -> Self {
@@ -298,6 +314,9 @@ fn shared<C: Collection<SessionData> + 'static>(collection: C) -> Arc<dyn Collec
 /// How many bytes a record has at most, unless told.
 const MAX_SIZE: usize = 256 * 1024;
 
+/// How long a request waits for its turn, unless told.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+
 /// How many sessions are kept in memory where the program has no store of its own.
 const MAX_IN_MEMORY: usize = 100_000;
 
@@ -340,8 +359,6 @@ mod tests {
     #[cfg(feature = "express")]
     #[test]
     fn options_of_express_and_of_ours_do_not_mix() {
-        use std::time::Duration;
-
         let new = || ExpressOptions::new(["keyboard cat"]);
         let express = |express| SessionOptions::express(memory(Clock::system()), express);
         let day = Duration::from_secs(86_400);

@@ -151,7 +151,8 @@ impl Sessions {
         }
         let stated = [forwarded.scheme(), seen, *scheme];
         arrival.scheme = stated.into_iter().find(|scheme| *scheme != Scheme::Unknown).unwrap_or_default();
-        self.0.tell_of_arrival(&arrival, is_refused, is_believed);
+        let is_refused = is_refused && self.0.rules().signs;
+        self.0.told().note_arrival(self.0.options(), &arrival, is_refused, is_believed);
         Session::new(self.0.clone(), arrival, outer)
     }
 

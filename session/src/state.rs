@@ -235,6 +235,11 @@ impl State {
         self.stored.as_ref()
     }
 
+    /// Returns the revision that was read or saved last.
+    pub(crate) fn revision(&self) -> Option<Revision> {
+        self.stored.as_ref().map(|stored| stored.revision)
+    }
+
     /// Returns the record of a session that goes on, under this id or another.
     pub(crate) fn goes_on(&self) -> Option<&Snapshot> {
         let keeps_data = matches!(self.asked.id_change, IdChange::Keep | IdChange::Renew);

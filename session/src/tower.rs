@@ -165,7 +165,7 @@ impl SessionLayer {
         let engine = self.sessions.engine();
         let is_same = outer.with_outer().any(|outer| outer.is_of(engine));
         let has_name = |outer: &Session| outer.cookie_name() == self.sessions.cookie_name();
-        if !is_same && outer.with_outer().any(has_name) && engine.tells_of_layers() {
+        if !is_same && outer.with_outer().any(has_name) && engine.told().of_layers.is_now() {
             warn!(
                 cookie = self.sessions.cookie_name(),
                 "a SessionLayer is inside another of other options, and their cookies have one name: a browser keeps \

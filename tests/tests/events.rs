@@ -188,6 +188,22 @@ async fn each_end_has_an_event_of_its_own() {
     }
 }
 
+/// What is the same for each request is an error once.
+#[tokio::test]
+async fn a_missing_layer_is_told_once() {
+    let _alone = ALONE.lock().await;
+    let log = listen();
+    let app = Router::new().route("/", get(|_: Session| async {}));
+    log.take();
+    for _ in 0..3 {
+        let response = app.clone().oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), 500);
+    }
+    let logged = log.take();
+    let lines = |level| logged.lines().filter(|line| line.contains(level) && line.contains("SessionLayer")).count();
+    assert_eq!((lines(" ERROR "), lines(" DEBUG ")), (1, 2), "{logged}");
+}
+
 #[tokio::test]
 async fn what_is_lost_is_logged_once_and_no_secret_is() {
     let _alone = ALONE.lock().await;
