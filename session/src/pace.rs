@@ -17,7 +17,7 @@ use futures_timer::Delay;
 use crate::id::{PublicId, StorageKey};
 
 /// How many saves in quick succession are a streak that ends with a pause.
-const STREAK: u64 = 8;
+const STREAK: u64 = 12;
 
 /// Within how many times the time of a call of the store the next save belongs to the streak, and how long the pause
 /// is. A renewal elsewhere looks, makes the new record, and ends the old one: three calls, of which it may just have

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_timer::Delay;
@@ -48,6 +48,8 @@ struct Line<T> {
     since: Instant,
     waiting: VecDeque<Waiting>,
     left: Option<T>,
+    /// Wakes whoever is next, no later than it has to look: one for all in turn, since timers are not free.
+    watch: Option<Delay>,
 }
 
 struct Waiting {
@@ -88,28 +90,35 @@ impl<T> Queues<T> {
     ///
     /// [`ErrorKind::Busy`] if it does not come in time.
     pub(crate) async fn enter(&self, key: &StorageKey) -> Result<Turn<T>> {
-        let end = Instant::now() + self.longest_wait;
         let woken = Arc::new(Notify::new());
         let turn = self.shared.queue_up(key.public_id(), woken.clone());
-        let longest_turn = self.longest_wait / TURNS_IN_A_WAIT;
-        while let Some(until) = turn.wait_until(longest_turn) {
-            let now = Instant::now();
-            if now >= end {
-                return Err(Error::new(
-                    ErrorKind::Busy,
-                    "nothing was saved: too many requests write this session at once",
-                ));
+        let (end, longest_turn) = (Instant::now() + self.longest_wait, self.longest_wait / TURNS_IN_A_WAIT);
+        loop {
+            match turn.place(longest_turn) {
+                Place::Holder => return Ok(turn),
+                Place::Next if Instant::now() >= end => {
+                    return Err(Error::new(
+                        ErrorKind::Busy,
+                        "nothing was saved: too many requests write this session at once",
+                    ));
+                }
+                Place::Next | Place::Behind => {}
             }
-            let mut timer = Delay::new(until.unwrap_or(end).min(end).saturating_duration_since(now));
             let mut woken = pin!(woken.notified());
             poll_fn(|context| match woken.as_mut().poll(context) {
                 Poll::Ready(()) => Poll::Ready(()),
-                Poll::Pending => Pin::new(&mut timer).poll(context),
+                Poll::Pending => turn.poll_watch(context, end, longest_turn),
             })
             .await;
         }
-        Ok(turn)
     }
+}
+
+/// Where a turn is in its line.
+enum Place {
+    Holder,
+    Next,
+    Behind,
 }
 
 impl<T> Shared<T> {
@@ -124,7 +133,8 @@ impl<T> Shared<T> {
         match lines.by_id.get_mut(&id) {
             Some(line) => line.waiting.push_back(Waiting { ticket, woken }),
             None => {
-                let line = Line { holder: ticket, since: Instant::now(), waiting: VecDeque::new(), left: None };
+                let line =
+                    Line { holder: ticket, since: Instant::now(), waiting: VecDeque::new(), left: None, watch: None };
                 lines.by_id.insert(id, line);
                 self.count.fetch_add(1, Ordering::Relaxed);
             }
@@ -141,6 +151,10 @@ impl<T> Line<T> {
         next.woken.notify_one();
         self.wake_next();
         true
+    }
+
+    fn is_next(&self, ticket: u64) -> bool {
+        self.waiting.front().is_some_and(|next| next.ticket == ticket)
     }
 
     fn wake_next(&self) {
@@ -178,18 +192,41 @@ impl<T> Turn<T> {
         self.shared.lock().by_id.get_mut(&self.id).map(|line| act(line, self.ticket))
     }
 
-    /// Returns none if the turn has come, else until when it has to be waited for it at most, as far as that is known.
-    /// Whoever is the next takes it from a holder who has had it for too long: one whose call of the store never ends,
-    /// or whose future nobody polls, must not hold up the others.
-    fn wait_until(&self, longest_turn: Duration) -> Option<Option<Instant>> {
-        self.in_line(|line, ticket| {
-            let is_next = line.waiting.front().is_some_and(|next| next.ticket == ticket);
+    /// Returns where this is. Whoever is next takes the turn from a holder who has had it for too long: one whose call of
+    /// the store never ends, or whose future nobody polls, must not hold up the others.
+    fn place(&self, longest_turn: Duration) -> Place {
+        let place = self.in_line(|line, ticket| {
+            let is_next = line.is_next(ticket);
             if is_next && line.since.elapsed() >= longest_turn {
                 line.pass_on();
             }
-            (line.holder != ticket).then(|| is_next.then(|| line.since + longest_turn))
-        })
-        .flatten()
+            match line.holder == ticket {
+                true => Place::Holder,
+                false if is_next => Place::Next,
+                false => Place::Behind,
+            }
+        });
+        // A line stays until the last of its turns is dropped.
+        place.unwrap_or(Place::Holder)
+    }
+
+    /// Is ready when whoever is next has to see whether the holder's time is over, or its own. Nobody else has to: they
+    /// came later, and are next before their own time is over.
+    fn poll_watch(&self, context: &mut Context<'_>, end: Instant, longest_turn: Duration) -> Poll<()> {
+        let is_over = self.in_line(|line, ticket| {
+            if !line.is_next(ticket) {
+                return false;
+            }
+            let until = end.min(line.since + longest_turn);
+            // Of whoever was next before, it is early, and is set again.
+            let watch = line.watch.get_or_insert_with(|| Delay::new(until.saturating_duration_since(Instant::now())));
+            let is_over = Pin::new(watch).poll(context).is_ready();
+            if is_over {
+                line.watch = None;
+            }
+            is_over
+        });
+        if is_over == Some(true) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

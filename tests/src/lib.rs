@@ -3,11 +3,13 @@
 
 mod client;
 mod cluster;
+mod distant;
 mod load;
 mod log;
 mod nginx;
 mod proxy;
 mod redis;
+pub mod rivals;
 mod sentinel;
 mod service;
 mod tls;
@@ -16,6 +18,7 @@ mod written;
 
 pub use client::{Client, Response};
 pub use cluster::{Cluster, SLOTS};
+pub use distant::{Asked, Distance, Distant};
 pub use load::{Load, Report, SLACK, TASKS, Things};
 pub use log::Log;
 pub use nginx::Nginx;

@@ -13,10 +13,10 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::future::{join, join_all};
 use serde_json::Value;
-use sosa::{Collection, DestroyOptions, Entry, ListOptions, LoadOptions, Page, Revision, SaveOptions, async_trait};
+use sosa::Collection;
 use sosa_memory::MemoryCollection;
 use sosa_session::{CookieOptions, Result, Secure, Session, SessionData, SessionLayer, SessionOptions};
-use sosa_tests::{Client, Log, Response, Service};
+use sosa_tests::{Client, Distance, Distant, Log, Response, Service};
 use tokio::net::TcpListener;
 
 const TRIALS: usize = 200;
@@ -55,43 +55,6 @@ async fn show(session: Session) -> Result<Json<Value>> {
     Ok(Json(serde_json::from_str(data.as_json()).expect("a record is JSON")))
 }
 
-/// A collection that lets others run before and after each call, as one behind a network does.
-#[derive(Clone, Debug)]
-struct Distant(MemoryCollection<SessionData>);
-
-impl Distant {
-    async fn travel<T>(&self, call: impl Future<Output = sosa::Result<T>>) -> sosa::Result<T> {
-        let travel = async || {
-            for _ in 0..fastrand::u8(..6) {
-                tokio::task::yield_now().await;
-            }
-        };
-        travel().await;
-        let answer = call.await;
-        travel().await;
-        answer
-    }
-}
-
-#[async_trait]
-impl Collection<SessionData> for Distant {
-    async fn load_with(&self, id: &str, options: LoadOptions) -> sosa::Result<Option<Entry<SessionData>>> {
-        self.travel(self.0.load_with(id, options)).await
-    }
-
-    async fn save_with(&self, id: &str, value: &SessionData, options: SaveOptions) -> sosa::Result<Revision> {
-        self.travel(self.0.save_with(id, value, options)).await
-    }
-
-    async fn destroy_with(&self, id: &str, options: DestroyOptions) -> sosa::Result<bool> {
-        self.travel(self.0.destroy_with(id, options)).await
-    }
-
-    async fn list_with(&self, options: ListOptions) -> sosa::Result<Page<SessionData>> {
-        self.travel(self.0.list_with(options)).await
-    }
-}
-
 /// Two servers over one collection.
 struct Site {
     store: MemoryCollection<SessionData>,
@@ -118,7 +81,9 @@ impl Site {
                 .route("/seen/{page}", post(seen))
                 .route("/count", post(count))
                 .route("/login", post(log_in))
-                .layer(SessionLayer::new(SessionOptions::new(Distant(store.clone())).cookie(cookie)));
+                .layer(SessionLayer::new(
+                    SessionOptions::new(Distant::new(store.clone(), Distance::Moments(6))).cookie(cookie),
+                ));
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             servers.push(listener.local_addr().unwrap());
             tokio::spawn(async move { axum::serve(listener, app).await });

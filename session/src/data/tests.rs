@@ -89,6 +89,7 @@ fn awkward_records_are_kept_as_they_are() {
     assert_eq!(data.keys().count(), 4);
 }
 
+#[cfg(feature = "express")]
 #[test]
 fn a_record_of_express_is_told_by_its_cookie() {
     let text = r#"{"cookie":{"originalMaxAge":null},"sosa":5,"a":1}"#;

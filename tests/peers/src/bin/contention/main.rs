@@ -1,9 +1,11 @@
-//! Many writers of one session at once: `cargo run --release --bin contention [rounds] [--dry]`.
+//! Many writers of one session at once: `cargo run --release --bin contention [rounds] [race|turns] [--dry]`.
 //!
-//! Each writer is a request of its own, which counts one up, waits once as a handler that asks another service
-//! does, and inserts a key of its own.
+//! In a race each writer is a request of its own, which counts one up, waits once as a handler that asks another service
+//! does, and inserts a key of its own. Where turns are looked at, others write a session again and again, and one request
+//! has to get through.
 
 mod race;
+mod turns;
 mod workers;
 mod writers;
 
@@ -21,17 +23,33 @@ fn main() {
     if words.first().is_some_and(|word| word == workers::WORKER) {
         return workers::work(&words[1..]);
     }
-    let arguments = Arguments::read();
-    let mut section = Section::new(
-        "contention",
-        &["sosa-session", "sosa-memory", "sosa-redis", "tower-sessions"],
-        &["redis-server --version"],
-        "medians of the rounds; milliseconds from the common start on; what takes more than ten seconds is stopped",
-    );
-    for writers in [200, 2_000] {
-        section.table(&table(writers, arguments.rounds(3)));
+    if words.first().is_some_and(|word| word == turns::RIVAL) {
+        return turns::write(&words[1..]);
     }
-    arguments.finish(section);
+    let arguments = Arguments::read();
+    if arguments.wants("race") {
+        let mut section = Section::new(
+            "contention",
+            &["sosa-session", "sosa-memory", "sosa-redis", "tower-sessions"],
+            &["redis-server --version"],
+            "medians of the rounds; milliseconds from the common start on; what takes more than ten seconds is stopped",
+        );
+        for writers in [200, 2_000] {
+            section.table(&table(writers, arguments.rounds(3)));
+        }
+        arguments.finish(section);
+    }
+    if arguments.wants("turns") {
+        let rounds = arguments.rounds(20);
+        let mut section = Section::new(
+            "contention turns",
+            &["sosa-session", "sosa-redis"],
+            &["redis-server --version"],
+            format!("{rounds} rounds"),
+        );
+        section.table(&turns::table(rounds));
+        arguments.finish(section);
+    }
 }
 
 fn table(writers: usize, rounds: usize) -> Table {
