@@ -25,8 +25,12 @@ const VISITORS: usize = 4;
 const ROUND: Duration = Duration::from_secs(2);
 
 /// What the client's session holds.
-const SIZES: [(&str, usize); 4] =
-    [("1 KB", 1_000), ("16 KB", 16_000), ("256 KiB, the limit", 255 * 1024), ("8 MB, if the limit is raised", 8_000_000)];
+const SIZES: [(&str, usize); 4] = [
+    ("1 KB", 1_000),
+    ("16 KB", 16_000),
+    ("256 KiB, the limit", 255 * 1024),
+    ("8 MB, if the limit is raised", 8_000_000),
+];
 
 fn main() {
     let arguments = Arguments::read();
