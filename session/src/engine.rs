@@ -472,15 +472,28 @@ impl Engine {
         let mut is_behind = turn.is_some();
         while let Some(revision) = state.revision() {
             if mem::take(&mut is_behind) {
-                let found = self.find_in_turn(&key, turn.as_ref()).await?;
+                let left = turn.as_ref().and_then(Turn::take_left);
+                let is_certain = left.is_none();
+                let found = match left {
+                    Some(stored) => Found::Live(stored),
+                    None => self.find(&key, None).await?,
+                };
                 state.caught_up(self.or_expired(state, found))?;
                 if state.origin() == Origin::Resumed && state.data() == Data::Same {
-                    return Ok(());
+                    if is_certain {
+                        return Ok(());
+                    }
+                    // Another process may have saved since: only the store tells that there is nothing to do.
+                    is_behind = true;
                 }
                 continue;
             }
             let snapshot = self.next(state, false)?;
             self.pace.wait(&key).await;
+            // The pause is none of the turn's time. If the turn has passed on all the same, the condition decides.
+            if let Some(turn) = &turn {
+                turn.go_on();
+            }
             let began = Instant::now();
             match self.save(&key, &snapshot, Condition::Revision(revision)).await {
                 Ok(revision) => {
@@ -611,6 +624,7 @@ impl Engine {
         }
         let mut turn = self.queues.enter_if_occupied(&old).await?;
         if turn.is_some() {
+            renewal.stands_alone &= state.stands_alone();
             let found = self.find_in_turn(&old, turn.as_ref()).await?;
             state.caught_up(self.or_expired(state, found))?;
         }
@@ -627,9 +641,7 @@ impl Engine {
                     return Err(error.into());
                 }
             };
-            if error.is_conflict() {
-                self.take_turn(&old, &mut turn).await?;
-            }
+            let waited = if error.is_conflict() { self.take_turn(&old, &mut turn).await } else { Ok(()) };
             // Did this very call end it, and its answer got lost?
             let found = self.find_in_turn(&old, turn.as_ref()).await;
             if let Ok(found) = &found {
@@ -642,6 +654,7 @@ impl Engine {
             if !error.is_conflict() {
                 return Err(error.into());
             }
+            waited?;
             state.caught_up(self.or_expired(state, found?))?;
         }
         Ok(None)
@@ -720,7 +733,9 @@ impl Engine {
     ) -> Result<()> {
         // What has just been made in its place is no end to follow.
         let mut passed: Vec<_> = renewed_as.iter().map(|new| new.public_id()).collect();
-        let mut turn = self.queues.enter_if_occupied(&key).await?;
+        // An end is never refused for the crowd: whoever waits too long ends the session out of turn.
+        let mut turn = self.queues.enter_if_occupied(&key).await.unwrap_or_default();
+        let mut is_patient = true;
         read = read.filter(|_| turn.is_none());
         loop {
             let left = turn.as_ref().and_then(Turn::take_left).map(|stored| stored.revision);
@@ -739,7 +754,7 @@ impl Engine {
                                 key = StorageKey::Hashed(next);
                                 // Who has a turn in one queue waits in no other.
                                 drop(turn.take());
-                                turn = self.queues.enter_if_occupied(&key).await?;
+                                turn = self.queues.enter_if_occupied(&key).await.unwrap_or_default();
                             }
                             _ => return Ok(()),
                         }
@@ -755,7 +770,10 @@ impl Engine {
                     return Ok(());
                 }
                 // Another request has changed, renewed or ended it: load it again, in turn.
-                Err(error) if error.is_conflict() => self.take_turn(&key, &mut turn).await?,
+                Err(error) if error.is_conflict() && is_patient => {
+                    is_patient = self.take_turn(&key, &mut turn).await.is_ok();
+                }
+                Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -863,9 +881,10 @@ impl Engine {
 
     /// Waits for a turn, unless it is this request's: another has changed the session.
     async fn take_turn(&self, key: &StorageKey, turn: &mut Option<Turn<Stored>>) -> Result<()> {
-        match turn {
-            Some(turn) => turn.go_on(),
-            None => *turn = Some(self.queues.enter(key).await?),
+        if !turn.as_ref().is_some_and(Turn::go_on) {
+            // One that has passed on is given up first.
+            drop(turn.take());
+            *turn = Some(self.queues.enter(key).await?);
         }
         Ok(())
     }

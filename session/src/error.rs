@@ -62,7 +62,7 @@ pub enum ErrorKind {
     /// [`SessionOptions::max_size`]: crate::SessionOptions::max_size
     TooLarge,
     /// Nothing was saved, because the request waited for [`SessionOptions::max_wait`] behind others that write the same
-    /// session. The edits are dropped, and the session stays as it was.
+    /// session, which stays as it was. An end is never refused for that.
     ///
     /// [`SessionOptions::max_wait`]: crate::SessionOptions::max_wait
     Busy,
@@ -170,7 +170,7 @@ impl Error {
         let is_told = self.0.is_of_sessions && cause.is_some();
         const WHAT: &str = "a request failed for its session";
         match (self.kind(), self.status()) {
-            // Who writes without pause can do so to others, and to nobody else's session.
+            // A client that crowds a session could fill the log with it.
             (ErrorKind::Busy, _) => info!(session, peer, error = %self, "{WHAT}"),
             (ErrorKind::NoLayer, _) if !OF_NO_LAYER.is_now() => debug!(error = %self, "{WHAT}"),
             (_, 503) if is_told => debug!(session, peer, error = %self, cause, "{WHAT}"),

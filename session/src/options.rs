@@ -223,9 +223,13 @@ impl SessionOptions {
     ///
     /// Where requests of one session collide, those of one process line up, each with its turn in the order in which they
     /// came, so that none overtakes another. One that would wait longer than this is answered with 503:
-    /// [`Busy`](crate::ErrorKind::Busy), and what it was to save is dropped. A turn that takes longer than a fifth of
-    /// this, because a call of the store does not return or a [`close`](crate::Sessions::close) is never polled again, is
-    /// passed on. What the store itself takes is not limited by this, but by the store's own time limits.
+    /// [`Busy`](crate::ErrorKind::Busy), and what it was to save is dropped. An end of the session, at a logout or by
+    /// [`regenerate`](crate::Session::regenerate), waits no longer either, and then goes ahead out of turn.
+    ///
+    /// A turn that takes longer than a fifth of this, because a call of the store does not return or a
+    /// [`close`](crate::Sessions::close) is never polled again, is passed on: **with less than some ten times what the store
+    /// takes for a call there are no turns any more.** What the store itself takes is not limited by this, but by the
+    /// store's own time limits.
     #[must_use]
     pub fn max_wait(mut self, max_wait: Duration) -> Self {
         self.max_wait = max_wait;

@@ -2,8 +2,9 @@
 //!
 //! A process whose client saves a session without pause can keep another process from ever saving it: between the
 //! other's load and its save there is always a save of this one. None of the two can see that: one wins each time, the
-//! other knows nothing of it. So who has saved a session several times in quick succession waits before the next save,
-//! for as long as a load and what follows it take elsewhere.
+//! other knows nothing of it. So a process that has saved a session several times in quick succession waits before the
+//! next save, for as long as a load and what follows it take elsewhere, if the store is as near there. The pauses of three
+//! processes are not at the same time, so that there it only helps by chance.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -46,7 +47,7 @@ pub(crate) struct Pace {
 struct Streak {
     tag: u64,
     saves: u64,
-    /// Until when the next save belongs to it, in microseconds since the process began.
+    /// Until when the next save belongs to it, in microseconds since these options were made into sessions.
     until: u64,
 }
 
@@ -66,7 +67,7 @@ impl Streak {
 
     /// Returns how it goes on after a save that took so long.
     fn saved(self, tag: u64, now: u64, call: Duration) -> Self {
-        let goes_on = now < self.until;
+        let goes_on = self.goes_on(now);
         let saves = match self.tag == tag {
             true if goes_on => (self.saves + 1).min(STREAK),
             // The place is another's, who is not just passing by.
@@ -81,11 +82,15 @@ impl Streak {
         self.saves == STREAK
     }
 
+    /// Returns whether a save belongs to it now. What was noted before the count of microseconds began anew is over.
+    fn goes_on(self, now: u64) -> bool {
+        now < self.until && self.until - now <= LONGEST.as_micros() as u64
+    }
+
     /// Returns for how long the next save has to wait.
     fn pause(self, tag: u64, now: u64) -> Option<Duration> {
-        let is_due = self.tag == tag && self.is_full() && now < self.until;
-        // What was noted long ago, before the count of microseconds began anew, is no pause.
-        is_due.then(|| Duration::from_micros(self.until - now)).filter(|pause| *pause <= LONGEST)
+        let is_due = self.tag == tag && self.is_full() && self.goes_on(now);
+        is_due.then(|| Duration::from_micros(self.until - now))
     }
 }
 
@@ -173,6 +178,16 @@ mod tests {
         let streak = streak.saved(7, 1, CALL);
         assert_eq!(streak.saved(8, 2, CALL), streak);
         assert_eq!(streak.saved(8, 40_000, CALL).tag, 8, "it is over");
+    }
+
+    /// The count of microseconds begins anew after 12 days.
+    #[test]
+    fn what_was_noted_long_ago_is_over() {
+        let late = (1 << UNTIL_BITS) - 1_000_000;
+        let old = (0..20).fold(Streak::default(), |streak, _| streak.saved(7, late, CALL));
+        assert_eq!((old.saves, old.pause(7, late)), (STREAK, Some(CALL * CALLS)));
+        assert_eq!(old.pause(7, 5), None);
+        assert_eq!(old.saved(8, 5, CALL), Streak { tag: 8, saves: 1, until: 5 + 30_000 });
     }
 
     proptest! {

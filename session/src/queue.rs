@@ -18,6 +18,9 @@ use crate::id::{PublicId, StorageKey};
 /// A turn that its holder does not end is over after this part of the longest wait.
 const TURNS_IN_A_WAIT: u32 = 5;
 
+/// Longer than anybody waits for a response.
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// Requests that lost a race for a session wait here, and behind them those that find somebody waiting: each has its
 /// turn in the order in which they came. It is no lock: the condition of each save decides all the same, across
 /// processes too. It only keeps many requests from making each other's saves fail over and over, and those that have
@@ -54,6 +57,8 @@ struct Line<T> {
 
 struct Waiting {
     ticket: u64,
+    /// When it has waited for long enough.
+    end: Instant,
     /// Wakes one who has the turn now, or has come to be the next.
     woken: Arc<Notify>,
 }
@@ -69,7 +74,7 @@ impl<T> Queues<T> {
     /// Makes queues in which nobody waits longer than this.
     pub(crate) fn new(longest_wait: Duration) -> Self {
         let lines = Mutex::new(Lines { by_id: HashMap::new(), last_ticket: 0 });
-        Self { shared: Arc::new(Shared { lines, count: AtomicUsize::new(0) }), longest_wait }
+        Self { shared: Arc::new(Shared { lines, count: AtomicUsize::new(0) }), longest_wait: longest_wait.min(DAY) }
     }
 
     /// Waits for a turn if anybody has one; returns none otherwise.
@@ -91,34 +96,23 @@ impl<T> Queues<T> {
     /// [`ErrorKind::Busy`] if it does not come in time.
     pub(crate) async fn enter(&self, key: &StorageKey) -> Result<Turn<T>> {
         let woken = Arc::new(Notify::new());
-        let turn = self.shared.queue_up(key.public_id(), woken.clone());
         let (end, longest_turn) = (Instant::now() + self.longest_wait, self.longest_wait / TURNS_IN_A_WAIT);
-        loop {
-            match turn.place(longest_turn) {
-                Place::Holder => return Ok(turn),
-                Place::Next if Instant::now() >= end => {
-                    return Err(Error::new(
-                        ErrorKind::Busy,
-                        "nothing was saved: too many requests write this session at once",
-                    ));
-                }
-                Place::Next | Place::Behind => {}
+        let turn = self.shared.queue_up(key.public_id(), end, woken.clone());
+        let mut own_end = None;
+        while !turn.has_come(longest_turn) {
+            if Instant::now() >= end {
+                let what = "nothing was saved: too many requests write this session at once";
+                return Err(Error::new(ErrorKind::Busy, what));
             }
             let mut woken = pin!(woken.notified());
             poll_fn(|context| match woken.as_mut().poll(context) {
                 Poll::Ready(()) => Poll::Ready(()),
-                Poll::Pending => turn.poll_watch(context, end, longest_turn),
+                Poll::Pending => turn.poll_watch(context, end, longest_turn, &mut own_end),
             })
             .await;
         }
+        Ok(turn)
     }
-}
-
-/// Where a turn is in its line.
-enum Place {
-    Holder,
-    Next,
-    Behind,
 }
 
 impl<T> Shared<T> {
@@ -126,12 +120,12 @@ impl<T> Shared<T> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn queue_up(self: &Arc<Self>, id: PublicId, woken: Arc<Notify>) -> Turn<T> {
+    fn queue_up(self: &Arc<Self>, id: PublicId, end: Instant, woken: Arc<Notify>) -> Turn<T> {
         let mut lines = self.lock();
         lines.last_ticket += 1;
         let ticket = lines.last_ticket;
         match lines.by_id.get_mut(&id) {
-            Some(line) => line.waiting.push_back(Waiting { ticket, woken }),
+            Some(line) => line.waiting.push_back(Waiting { ticket, end, woken }),
             None => {
                 let line =
                     Line { holder: ticket, since: Instant::now(), waiting: VecDeque::new(), left: None, watch: None };
@@ -179,54 +173,69 @@ impl<T> Turn<T> {
         });
     }
 
-    /// Notes that the holder is still about.
-    pub(crate) fn go_on(&self) {
-        self.in_line(|line, ticket| {
-            if line.holder == ticket {
+    /// Notes that the holder is still about; returns false if the turn has passed on meanwhile.
+    pub(crate) fn go_on(&self) -> bool {
+        let is_held = self.in_line(|line, ticket| {
+            let is_held = line.holder == ticket;
+            if is_held {
                 line.since = Instant::now();
             }
+            is_held
         });
+        is_held == Some(true)
     }
 
     fn in_line<R>(&self, act: impl FnOnce(&mut Line<T>, u64) -> R) -> Option<R> {
         self.shared.lock().by_id.get_mut(&self.id).map(|line| act(line, self.ticket))
     }
 
-    /// Returns where this is. Whoever is next takes the turn from a holder who has had it for too long: one whose call of
-    /// the store never ends, or whose future nobody polls, must not hold up the others.
-    fn place(&self, longest_turn: Duration) -> Place {
-        let place = self.in_line(|line, ticket| {
-            let is_next = line.is_next(ticket);
-            if is_next && line.since.elapsed() >= longest_turn {
+    /// Returns whether the turn has come. Whoever is next takes it from a holder who has had it for too long: one whose call
+    /// of the store never ends, or whose future nobody polls, must not hold up the others. Nor must others before it that
+    /// nobody polls: they should have left.
+    fn has_come(&self, longest_turn: Duration) -> bool {
+        let has_come = self.in_line(|line, ticket| {
+            let now = Instant::now();
+            while line.waiting.front().is_some_and(|next| next.ticket != ticket && next.end <= now) {
+                line.waiting.pop_front();
+            }
+            if line.is_next(ticket) && now - line.since >= longest_turn {
+                // What it would leave later, or has left earlier, may be old by now.
+                line.left = None;
                 line.pass_on();
             }
-            match line.holder == ticket {
-                true => Place::Holder,
-                false if is_next => Place::Next,
-                false => Place::Behind,
-            }
+            line.holder == ticket
         });
-        // A line stays until the last of its turns is dropped.
-        place.unwrap_or(Place::Holder)
+        // It was taken out of its line, and that is gone.
+        has_come.unwrap_or(false)
     }
 
-    /// Is ready when whoever is next has to see whether the holder's time is over, or its own. Nobody else has to: they
-    /// came later, and are next before their own time is over.
-    fn poll_watch(&self, context: &mut Context<'_>, end: Instant, longest_turn: Duration) -> Poll<()> {
+    /// Is ready when the turn may have to be taken from its holder, or the wait is over. For the first, whoever is next
+    /// watches for all.
+    fn poll_watch(
+        &self,
+        context: &mut Context<'_>,
+        end: Instant,
+        longest_turn: Duration,
+        own_end: &mut Option<Delay>,
+    ) -> Poll<()> {
+        let now = Instant::now();
         let is_over = self.in_line(|line, ticket| {
             if !line.is_next(ticket) {
-                return false;
+                return None;
             }
             let until = end.min(line.since + longest_turn);
             // Of whoever was next before, it is early, and is set again.
-            let watch = line.watch.get_or_insert_with(|| Delay::new(until.saturating_duration_since(Instant::now())));
-            let is_over = Pin::new(watch).poll(context).is_ready();
-            if is_over {
+            let watch = line.watch.get_or_insert_with(|| Delay::new(until.saturating_duration_since(now)));
+            let is_over = Pin::new(watch).poll(context);
+            if is_over.is_ready() {
                 line.watch = None;
             }
-            is_over
+            Some(is_over)
         });
-        if is_over == Some(true) { Poll::Ready(()) } else { Poll::Pending }
+        is_over.flatten().unwrap_or_else(|| {
+            let own_end = own_end.get_or_insert_with(|| Delay::new(end.saturating_duration_since(now)));
+            Pin::new(own_end).poll(context)
+        })
     }
 }
 
@@ -239,7 +248,7 @@ impl<T> Drop for Turn<T> {
                 lines.by_id.remove(&self.id);
                 self.shared.count.fetch_sub(1, Ordering::Relaxed);
             }
-        } else if let Some(place) = line.waiting.iter().position(|waiting| waiting.ticket == self.ticket) {
+        } else if let Ok(place) = line.waiting.binary_search_by_key(&self.ticket, |waiting| waiting.ticket) {
             // It gave up.
             line.waiting.remove(place);
             line.wake_next();
@@ -298,12 +307,33 @@ mod tests {
         let first = queues.enter(&key).await.unwrap();
         let second = queues.enter(&key).await.expect("the first has had its time");
         first.leave(1);
-        first.go_on();
+        assert!(!first.go_on() && second.go_on());
         assert_eq!((first.take_left(), second.take_left()), (None, None), "it is over for the first");
         drop(first);
-        let third = queues.enter(&key);
+        let mut third = Box::pin(queues.enter(&key));
+        assert!(third.as_mut().now_or_never().is_none());
         drop(second);
         drop(third.await.unwrap());
+        assert!(is_empty(&queues));
+    }
+
+    /// Whoever waits behind futures that nobody polls has a turn, and not only an end.
+    #[tokio::test]
+    async fn a_line_of_futures_that_nobody_polls_is_passed_by() {
+        let (queues, key) = (Queues::new(Duration::from_millis(100)), key());
+        let held = queues.enter(&key).await.unwrap();
+        let mut abandoned = [(); 3].map(|()| Box::pin(queues.enter(&key)));
+        for waiting in &mut abandoned {
+            assert!(waiting.as_mut().now_or_never().is_none());
+        }
+        held.leave(1);
+        let turn = queues.enter(&key).await.expect("all before it have waited for long enough");
+        assert_eq!(turn.take_left(), None, "it may be old");
+        drop(turn);
+        drop(held);
+        for waiting in abandoned {
+            assert_eq!(waiting.await.err().map(|error| error.kind()), Some(ErrorKind::Busy), "its time is over");
+        }
         assert!(is_empty(&queues));
     }
 
@@ -311,17 +341,17 @@ mod tests {
     async fn a_wait_ends() {
         let (queues, key) = (Queues::<u8>::new(Duration::from_millis(50)), key());
         let held = queues.enter(&key).await.unwrap();
-        // None of them passes on what it has, though all do go on.
-        let stays = async {
-            for _ in 0..20 {
-                held.go_on();
-                Delay::new(Duration::from_millis(5)).await;
-            }
-        };
-        let (waited, ()) = futures_util::future::join(queues.enter(&key), stays).await;
-        let error = waited.err().expect("its time is over");
+        // The holder goes on whenever the one that waits is polled, so that its turn is never too long.
+        let mut waiting = Box::pin(queues.enter(&key));
+        let waited = poll_fn(|context| {
+            assert!(held.go_on());
+            waiting.as_mut().poll(context)
+        });
+        let error = waited.await.err().expect("its time is over");
         assert_eq!((error.kind(), error.status()), (ErrorKind::Busy, 503));
+        drop(waiting);
         drop(held);
         assert!(is_empty(&queues));
+        assert!(Queues::<u8>::new(Duration::MAX).enter(&key).await.is_ok());
     }
 }

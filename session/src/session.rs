@@ -464,7 +464,8 @@ impl Session {
     /// # Errors
     ///
     /// [`ErrorKind::Ended`] if another request ended the session, [`ErrorKind::TooLarge`] if it would be larger than
-    /// [`SessionOptions::max_size`](crate::SessionOptions::max_size), [`ErrorKind::Insecure`] if its cookie must not travel over plain http, [`ErrorKind::Closed`] if the response is under way and
+    /// [`SessionOptions::max_size`](crate::SessionOptions::max_size), [`ErrorKind::Busy`] if too many others write it,
+    /// [`ErrorKind::Insecure`] if its cookie must not travel over plain http, [`ErrorKind::Closed`] if the response is under way and
     /// cannot announce a new session or a new id, [`ErrorKind::Decode`] if an update met a value of another type.
     pub async fn save(&self) -> Result<()> {
         let mut state = self.state().await;

@@ -5,8 +5,8 @@
 //! | makes its session ever larger | 256 KiB: 413, the session as it was; no call moves more |
 //! | sends cookies without end | of those that have our form, eight are looked up |
 //! | guesses, with signed cookies | eight signatures a key, no call of the store |
-//! | writes its session without pause | turns: who waits is overtaken by nobody, here or in another process (`turns.rs`) |
-//! | fills the queue of its session | 503 after five seconds, for that session alone |
+//! | writes its session without pause | turns: who waits is overtaken by nobody in its process, and loses to one other at most 32 times (`turns.rs`) |
+//! | fills the queue of its session | 503 after five seconds, for that session alone; a logout is carried out |
 //! | nests values deeply | 127 levels; more is refused before it is stored |
 //! | chooses keys and values that are slow to compare | one pass: a few times what it takes to parse them |
 //! | writes without a cookie, again and again | a session each; in memory at most 100,000, and those that are there go on |
@@ -33,11 +33,15 @@ use sosa_session::{
 };
 use sosa_tests::rivals::{count, new_session, open};
 use sosa_tests::{Asked, Distance, Distant, Redis};
+use tokio::sync::RwLock;
 use tower::ServiceExt;
 
 /// Counts what is in use.
 #[global_allocator]
 static HEAP: Cap<std::alloc::System> = Cap::new(std::alloc::System, usize::MAX);
+
+/// The test that looks at the heap is alone.
+static ALONE: RwLock<()> = RwLock::const_new(());
 
 /// The limit of a record, unless told.
 const LIMIT: usize = 256 * 1024;
@@ -83,6 +87,7 @@ impl Site {
 
 #[tokio::test]
 async fn a_record_has_at_most_256_kib() {
+    let _others = ALONE.read().await;
     let server = Redis::start(&[]);
     let directory = tempfile::tempdir().unwrap();
     let sled = sosa_sled::open(directory.path().join("db"), "abuse").unwrap();
@@ -125,6 +130,7 @@ async fn a_record_has_at_most_256_kib() {
 
 #[tokio::test]
 async fn of_any_number_of_cookies_eight_are_looked_up() {
+    let _others = ALONE.read().await;
     let header: Vec<_> = (0..5_000).map(|n| format!("__Host-id={n:032}")).collect();
     let header = header.join("; ");
     assert!(header.len() > 200_000);
@@ -144,6 +150,7 @@ async fn of_any_number_of_cookies_eight_are_looked_up() {
 /// One session's queue is of no concern to others.
 #[tokio::test]
 async fn a_queue_holds_up_its_own_session_alone() {
+    let _others = ALONE.read().await;
     let store =
         Distant::new(sosa_memory::new("abuse").collection("sessions"), Distance::Time(Duration::from_millis(2)));
     let options = SessionOptions::new(store).max_wait(Duration::from_millis(40));
@@ -172,6 +179,7 @@ fn nested(depth: usize) -> Value {
 
 #[tokio::test]
 async fn values_nest_127_deep() {
+    let _others = ALONE.read().await;
     // The record itself is the first level of 128.
     const DEEPEST: usize = 127;
     let sessions = Sessions::new(SessionOptions::memory());
@@ -201,6 +209,7 @@ const TIMES: u32 = 40;
 
 #[tokio::test]
 async fn to_compare_values_and_to_look_keys_up_is_one_pass() {
+    let _others = ALONE.read().await;
     let sessions = Sessions::new(SessionOptions::memory().max_size(2 * 1024 * 1024));
     // As large and as deep as it may be, and as many keys as there may be.
     let leaves = |end: &str| format!("[{}\"{end}\"]", "0,".repeat(500_000));
@@ -244,6 +253,7 @@ async fn to_compare_values_and_to_look_keys_up_is_one_pass() {
 #[tokio::test]
 async fn writes_without_a_cookie_fill_no_memory() {
     const MOST: usize = 100_000;
+    let _alone = ALONE.write().await;
     let sessions = Sessions::new(SessionOptions::memory());
     let write = async || {
         let session = sessions.open(RequestHead::new([]));
@@ -271,6 +281,7 @@ async fn writes_without_a_cookie_fill_no_memory() {
 
 #[tokio::test]
 async fn who_only_reads_leaves_nothing() {
+    let _others = ALONE.read().await;
     let collection = sosa_memory::new("abuse").collection("sessions");
     let sessions = Sessions::new(SessionOptions::new(collection.clone()));
     for cookie in ["", "__Host-id=", "__Host-id=AAECAwQFBgcICQoLDA0ODxAREhMUFRYX", "__Host-id=%00; __Host-id=x"] {

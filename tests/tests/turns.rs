@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
+use sosa::Collection;
 use sosa_memory::MemoryCollection;
 use sosa_session::{ErrorKind, SessionData, SessionOptions, Sessions};
 use sosa_tests::rivals::{Verb, count, new_session, open, writers};
@@ -72,37 +73,38 @@ async fn who_has_a_turn_begins_with_what_was_left() {
     assert_eq!(asked.calls(), 100 + 100 + 1 + 99);
 }
 
-/// Two processes that share nothing but the store: a request is beaten a few times at most, also by one client of the
-/// other process that writes without pause, whose saves otherwise come between each of its looks and saves for ever.
+/// Processes that share nothing but the store: a request is beaten a few times at most, even by one client of another
+/// process that writes without pause, whose saves otherwise come between each of its looks and saves for ever.
 #[tokio::test]
 async fn a_process_lets_others_save() {
     const ROUNDS: usize = 20;
-    println!("| request | writers elsewhere | lost, worst of {ROUNDS} | ms, worst |");
+    println!("| request | other processes | writers in each | lost, worst of {ROUNDS} | ms, worst |");
     for verb in Verb::ALL {
-        for number in [1, 16] {
-            let round = || async {
+        for (others, number) in [(1, 1), (1, 16), (2, 1), (2, 16)] {
+            let round = async || {
                 let store = distant(Duration::from_millis(4));
-                let [here, elsewhere] = [(); 2].map(|()| Sessions::new(SessionOptions::new(store.clone())));
+                let sessions = || Sessions::new(SessionOptions::new(store.clone()));
+                let here = sessions();
                 let cookie = new_session(&here).await;
-                let writers = writers(&elsewhere, &cookie, number);
+                let writers: Vec<_> = (0..others).flat_map(|_| writers(&sessions(), &cookie, number)).collect();
                 store.reaches(5).await;
                 let asked = Arc::<Asked>::default();
                 let began = tokio::time::Instant::now();
-                asked
-                    .by(async {
-                        let session = open(&here, &cookie);
-                        verb.ask(&session).await.unwrap();
-                        drop(here.close(&session).await.unwrap());
-                    })
-                    .await;
+                let request = asked.by(async {
+                    let session = open(&here, &cookie);
+                    verb.ask(&session).await.unwrap();
+                    drop(here.close(&session).await.unwrap());
+                });
+                tokio::time::timeout(Duration::from_secs(10), request).await.expect("it gets through");
                 writers.iter().for_each(JoinHandle::abort);
                 (asked.conflicts(), began.elapsed().as_millis())
             };
             let rounds = join_all((0..ROUNDS).map(|_| round())).await;
             let lost = rounds.iter().map(|(lost, _)| *lost).max().unwrap();
             let millis = rounds.iter().map(|(_, millis)| *millis).max().unwrap();
-            println!("| {verb:?} | {number} | {lost} | {millis} |");
-            assert!(lost <= 32, "{verb:?} beside {number}: beaten {lost} times");
+            println!("| {verb:?} | {others} | {number} | {lost} | {millis} |");
+            // Two others do not pause at the same time: that it gets through is all that is sure then.
+            assert!(others > 1 || lost <= 32, "{verb:?} beside {others} with {number}: beaten {lost} times");
         }
     }
 }
@@ -121,11 +123,10 @@ async fn who_is_left_alone_in_a_turn_holds_nobody_up() {
     }
     let [first, abandoned, others @ ..] = &asked;
     drop(sessions.close(first).await.unwrap());
-    let mut abandoned = Box::pin(sessions.close(abandoned));
-    for step in ["sends its save", "has the answer on its way", "has lost, has the turn, and looks again"] {
-        assert!(abandoned.as_mut().now_or_never().is_none(), "it {step}");
-    }
     let began = Instant::now();
+    let mut abandoned = Box::pin(sessions.close(abandoned));
+    // It has lost, has the turn, and looks again.
+    step(&mut abandoned, ANSWERED);
     let closed = join_all(others.iter().map(|session| sessions.close(session))).await;
     assert!(closed.iter().all(Result::is_ok));
     assert!(began.elapsed() >= LONGEST_TURN, "it had the turn");
@@ -155,4 +156,105 @@ async fn a_wait_ends_with_busy() {
     }
     let counted = open(&sessions, &cookie).get::<u64>("count").await.unwrap();
     assert_eq!(counted, Some((1 + closed.len() - busy.len()) as u64));
+}
+
+/// Less than it takes to serve a crowd, and ten times what a call takes.
+const CROWDED: Duration = Duration::from_millis(250);
+
+/// More clients than have their turns in time write a session until it ends, whatever comes of it.
+fn crowd(sessions: &Sessions, cookie: &str) -> Vec<JoinHandle<()>> {
+    let write = |sessions: Sessions, cookie: String| async move {
+        loop {
+            let session = open(&sessions, &cookie);
+            if session.is_new().await.unwrap() {
+                return;
+            }
+            count(&session).await.unwrap();
+            drop(sessions.close(&session).await);
+        }
+    };
+    (0..200).map(|_| tokio::spawn(write(sessions.clone(), cookie.to_owned()))).collect()
+}
+
+/// A logout is never refused for the crowd.
+#[tokio::test]
+async fn a_crowd_keeps_no_session_from_ending() {
+    for verb in [Verb::Destroy, Verb::Regenerate] {
+        let store = distant(Duration::from_millis(4));
+        let sessions = Sessions::new(SessionOptions::new(store.clone()).max_wait(CROWDED));
+        let cookie = new_session(&sessions).await;
+        let crowd = crowd(&sessions, &cookie);
+        store.reaches(5).await;
+        let logout = open(&sessions, &cookie);
+        verb.ask(&logout).await.unwrap();
+        drop(sessions.close(&logout).await.unwrap());
+        assert!(open(&sessions, &cookie).is_new().await.unwrap(), "{verb:?}");
+        join_all(crowd).await;
+    }
+}
+
+/// A renewal that has made a new record, has lost, and waits too long for another try, leaves nothing behind.
+#[tokio::test]
+async fn a_renewal_that_is_refused_leaves_no_copy() {
+    let store = distant(Duration::from_millis(4));
+    let sessions = Sessions::new(SessionOptions::new(store.clone()).max_wait(CROWDED));
+    let cookie = new_session(&sessions).await;
+    let all: Vec<_> = (0..200).map(|_| open(&sessions, &cookie)).collect();
+    join_all(all.iter().enumerate().map(async |(n, session)| {
+        let verb = if n % 2 == 0 { Verb::Update } else { Verb::Renew };
+        verb.ask(session).await.unwrap();
+    }))
+    .await;
+    let closed = join_all(all.iter().map(|session| sessions.close(session))).await;
+    let renewals = closed.iter().skip(1).step_by(2);
+    let refused = renewals.filter(|closed| closed.as_ref().is_err_and(|error| error.kind() == ErrorKind::Busy));
+    assert!(refused.count() > 0);
+    // Under its new id, or under the old one if none was renewed.
+    assert_eq!(live(&store).await.len(), 1);
+}
+
+/// Polls a future so often, which must not end by that.
+fn step(future: &mut (impl Future + Unpin), times: usize) {
+    for _ in 0..times {
+        assert!(future.now_or_never().is_none());
+    }
+}
+
+/// How often a request is polled until it has the answer to its save.
+const ANSWERED: usize = 3;
+
+/// Of two logins that waited in one queue the second begins no session without what it was to keep.
+#[tokio::test]
+async fn a_login_that_has_waited_loses_no_limit() {
+    let store = distant(Duration::ZERO);
+    let sessions = Sessions::new(SessionOptions::new(store.clone()));
+    let cookie = new_session(&sessions).await;
+    let limited = open(&sessions, &cookie);
+    limited.insert("limit", "may only read").await.unwrap();
+    drop(sessions.close(&limited).await.unwrap());
+
+    let all = [(); 4].map(|()| open(&sessions, &cookie));
+    let [first, holder, logins @ ..] = &all;
+    for session in [first, holder] {
+        count(session).await.unwrap();
+    }
+    for login in logins {
+        login.get::<u64>("count").await.unwrap();
+        login.renew().await.unwrap();
+        login.insert("user", "ada").await.unwrap();
+    }
+    drop(sessions.close(first).await.unwrap());
+    let mut holder = Box::pin(sessions.close(holder));
+    step(&mut holder, ANSWERED);
+    let (_, closed) = join(holder, join_all(logins.iter().map(|login| sessions.close(login)))).await;
+    let cookies = closed.iter().filter(|closed| closed.as_ref().is_ok_and(|headers| headers.set_cookie().is_some()));
+    assert_eq!(cookies.count(), 1, "{closed:?}");
+    let live: Vec<_> = live(&store).await;
+    assert_eq!(live.len(), 1);
+    assert_eq!(live[0].json("limit"), Some(r#""may only read""#));
+}
+
+async fn live(store: &Distant<MemoryCollection<SessionData>>) -> Vec<SessionData> {
+    let page = Collection::<SessionData>::list(store).await.unwrap();
+    page.into_pairs().unwrap().into_iter().map(|(_, data)| data).filter(|data| !data.has_ended()).collect()
 }

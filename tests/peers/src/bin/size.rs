@@ -2,7 +2,7 @@
 //! [--dry]`.
 //!
 //! Four visitors write small sessions of their own, one request after the other with a pause between; beside them one
-//! client writes its session as often as it can.
+//! client writes as often as it can: two sessions in turn, since of one each twelfth save is followed by a pause.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -106,16 +106,20 @@ impl Waits {
         let client = tokio::spawn({
             let (sessions, is_over, writes) = (sessions.clone(), is_over.clone(), writes.clone());
             async move {
-                let mut browser = Browser::new(&sessions);
+                let mut browsers = [(); 2].map(|()| Browser::new(&sessions));
                 while !is_over.load(Ordering::Relaxed) {
+                    let write = writes.fetch_add(1, Ordering::Relaxed);
+                    let browser = &mut browsers[write % 2];
                     let session = browser.open();
-                    let text = char::from(b'a' + (writes.fetch_add(1, Ordering::Relaxed) % 26) as u8).to_string();
+                    let text = char::from(b'a' + (write / 2 % 26) as u8).to_string();
                     session.insert("blob", text.repeat(bytes)).await.expect("inserted");
                     browser.close(&session).await.expect("saved");
                 }
-                let session = browser.open();
-                session.destroy().await.expect("looked up");
-                browser.close(&session).await.expect("ended");
+                for mut browser in browsers {
+                    let session = browser.open();
+                    session.destroy().await.expect("looked up");
+                    browser.close(&session).await.expect("ended");
+                }
             }
         });
         let mut visitors = JoinSet::new();
