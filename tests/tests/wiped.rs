@@ -22,11 +22,10 @@ fn heap() -> Vec<u8> {
     let (from, to) = range.split_once('-').expect("two addresses");
     let [from, to] = [from, to].map(|address| u64::from_str_radix(address, 16).expect("an address"));
     // Larger than what the allocator takes from the heap, so that the copy is not in it.
-    let mut bytes = vec![0; ((to - from) as usize).max(64 << 20)];
-    File::open("/proc/self/mem")
-        .expect("our own")
-        .read_exact_at(&mut bytes[..(to - from) as usize], from)
-        .expect("read");
+    let length = (to - from) as usize;
+    let mut bytes = vec![0; length.max(64 << 20)];
+    File::open("/proc/self/mem").expect("our own").read_exact_at(&mut bytes[..length], from).expect("read");
+    bytes.truncate(length);
     bytes
 }
 
