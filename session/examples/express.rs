@@ -58,6 +58,8 @@ const MAX_BODY: usize = 4 * 1024 * 1024;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
+    // For rediss://; an error would say that there is one already.
+    let _ = sosa_redis::rustls::crypto::ring::default_provider().install_default();
     tracing_subscriber::fmt().with_max_level(options.log).with_writer(std::io::stderr).init();
     serve(options.port, app(session_options(&options)?)).await
 }

@@ -1,4 +1,4 @@
-//! What a store may be made from.
+//! The clients and pools that a store can be made from.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,13 +6,10 @@ use std::sync::Arc;
 use redis::aio::ConnectionManager;
 
 #[cfg(feature = "cluster")]
-use crate::cluster;
-use crate::link::Link;
-use crate::wire;
+use crate::transport::cluster;
 #[cfg(feature = "deadpool")]
-use crate::wire::TIMEOUT;
-#[cfg(all(feature = "deadpool", any(feature = "cluster", feature = "sentinel")))]
-use crate::wire::TIMEOUT_OF_MANY;
+use crate::transport::limits;
+use crate::transport::link::Link;
 
 /// The connections of a store, made from the client that a program has. All tasks share them, each
 /// sends without waiting for the answers of others, and none is ever checked out. (On a cluster that is so for 256
@@ -24,15 +21,13 @@ use crate::wire::TIMEOUT_OF_MANY;
 /// - From a [`ConnectionManager`]: that connection. It reconnects by its own configuration, and does not when
 ///   a network swallows all answers: `TcpSettings` has `keepalive` and `user_timeout` against that.
 /// - From a `deadpool_redis::Pool`: as many as the pool may hold at that time, beside those that it lends
-///   out; each is made by the pool's manager, when it is first needed and again when it is lost. What
-///   becomes of the pool later is nothing to them.
+///   out; each is made by the pool's manager, when it is first needed and again when it is lost. Resizing or closing the
+///   pool later has no effect on them.
 /// - From a `redis::sentinel::SentinelClient` or a `deadpool_redis::sentinel::Pool` (feature `sentinel`): as
 ///   from a client or a pool, to the server that the Sentinels name; they are asked again once a second, but for a
 ///   pool's. The client's server type must be the master.
 /// - From a `redis::cluster::ClusterClient` (feature `cluster`): up to eight connections to each node. See
 ///   [*On a cluster*](crate#on-a-cluster), also for what becomes of the client's retries.
-/// - From a `deadpool_redis::cluster::Pool`: as many of these as the pool may hold, **which send again by
-///   themselves what may have been done**. See there before you choose it.
 ///
 /// One connection to one server serves hundreds of thousands of operations a second. More of them help where large
 /// values hold up small ones, or where one core of the program cannot keep up with the server.
@@ -55,14 +50,14 @@ impl Connections {
     }
 
     #[cfg(feature = "cluster")]
-    fn to_cluster(links: impl IntoIterator<Item = Link>, room: Option<usize>) -> Self {
-        Self { links: links.into_iter().collect(), to_cluster: true, room }
+    fn to_cluster(links: impl IntoIterator<Item = Link>, room: usize) -> Self {
+        Self { links: links.into_iter().collect(), to_cluster: true, room: Some(room) }
     }
 }
 
 impl From<redis::Client> for Connections {
     fn from(client: redis::Client) -> Self {
-        Self::to_server([Link::shared(wire::client(client))])
+        Self::to_server([Link::of_client(client)])
     }
 }
 
@@ -75,43 +70,36 @@ impl From<ConnectionManager> for Connections {
 #[cfg(feature = "sentinel")]
 impl From<redis::sentinel::SentinelClient> for Connections {
     fn from(client: redis::sentinel::SentinelClient) -> Self {
-        Self::to_server([Link::shared(wire::sentinel(client))])
+        Self::to_server([Link::of_sentinels(client)])
     }
 }
 
 #[cfg(feature = "cluster")]
 impl From<redis::cluster::ClusterClient> for Connections {
     fn from(client: redis::cluster::ClusterClient) -> Self {
-        let links = (0..CLUSTER_CONNECTIONS).map(|_| Link::shared(wire::cluster(client.clone())));
-        Self::to_cluster(links, Some(cluster::ROOM))
+        let links = (0..CLUSTER_CONNECTIONS).map(|_| Link::of_cluster(client.clone()));
+        Self::to_cluster(links, cluster::AT_ONCE)
     }
 }
 
 #[cfg(feature = "deadpool")]
 impl From<deadpool_redis::Pool> for Connections {
     fn from(pool: deadpool_redis::Pool) -> Self {
-        Self::to_server(links(pool.status(), || wire::pool(pool.clone(), TIMEOUT)))
+        Self::to_server(links(pool.status(), || Link::of_pool(pool.clone(), limits::CONNECT)))
     }
 }
 
 #[cfg(all(feature = "deadpool", feature = "sentinel"))]
 impl From<deadpool_redis::sentinel::Pool> for Connections {
     fn from(pool: deadpool_redis::sentinel::Pool) -> Self {
-        Self::to_server(links(pool.status(), || wire::pool(pool.clone(), TIMEOUT_OF_MANY)))
-    }
-}
-
-#[cfg(all(feature = "deadpool", feature = "cluster"))]
-impl From<deadpool_redis::cluster::Pool> for Connections {
-    fn from(pool: deadpool_redis::cluster::Pool) -> Self {
-        Self::to_cluster(links(pool.status(), || wire::pool(pool.clone(), TIMEOUT_OF_MANY)), None)
+        Self::to_server(links(pool.status(), || Link::of_pool(pool.clone(), limits::CONNECT_TO_SOME)))
     }
 }
 
 /// Makes as many links as a pool may hold connections.
 #[cfg(feature = "deadpool")]
-fn links(pool: deadpool::Status, connect: impl Fn() -> wire::Connect) -> impl Iterator<Item = Link> {
-    (0..pool.max_size.max(1)).map(move |_| Link::shared(connect()))
+fn links(pool: deadpool::Status, link: impl Fn() -> Link) -> impl Iterator<Item = Link> {
+    (0..pool.max_size.max(1)).map(move |_| link())
 }
 
 impl fmt::Debug for Connections {

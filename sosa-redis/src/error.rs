@@ -1,18 +1,44 @@
 //! The only place that makes this backend's errors.
 
-use std::fmt;
 use std::time::Duration;
 
 use redis::{RedisError, ServerError, Value};
 use sosa::{Error, ErrorKind, Outcome, Result};
 
-use crate::link::Progress;
-use crate::server::Effect;
-
 pub(crate) const BACKEND: &str = "redis";
 
+/// Why rustls would panic, and what to do.
+pub(crate) const NO_CRYPTOGRAPHY: &str = "rustls needs its cryptography, which the program chooses: let main begin with \
+    sosa_redis::rustls::crypto::ring::default_provider().install_default(), or install another";
+
+/// Why a call has no result.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The slot is migrating, and some of the request's keys are on the old node and some on the new one. Nothing was
+    /// applied; requests for a single key work.
+    SlotMoving,
+    Error(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::SlotMoving => {
+                Self::new(ErrorKind::Unavailable, "a part of the collection is moving to another node, by its slot")
+            }
+            Failure::Error(error) => error,
+        }
+    }
+}
+
 /// Takes the error out of an answer, if it is one.
-pub(crate) fn answer(answer: Value) -> Result<Value> {
+pub(crate) fn answer(answer: Value) -> Result<Value, Failure> {
     match answer {
         Value::ServerError(error) => Err(refused(&error)),
         answer => Ok(answer),
@@ -22,74 +48,40 @@ pub(crate) fn answer(answer: Value) -> Result<Value> {
 /// How servers say, by their version, that a command within a script is not permitted.
 const IN_A_SCRIPT: [&str; 2] = ["user executing the script", "ACL failure in script"];
 
-/// Takes the error out of the answer of a script, if it is one.
-pub(crate) fn script_answer(answer: Value, effect: Effect) -> Result<Value> {
+/// Takes the error out of the answer of a script, if it is one. `in_part` is the outcome if only a part of the script was
+/// carried out.
+pub(crate) fn script_answer(answer: Value, in_part: Outcome) -> Result<Value, Failure> {
     let Value::ServerError(error) = &answer else { return Ok(answer) };
     Err(match error.code() {
         // No script stumbles over a value of another type, so that it is the index, which comes first.
-        "WRONGTYPE" => Error::new(ErrorKind::Other, FOREIGN_INDEX).with_source(shown(error)),
+        "WRONGTYPE" => Error::new(ErrorKind::Other, FOREIGN_INDEX).with_source(shown(error)).into(),
         // Of a command in it, and those before that are done.
         "ERR" if error.details().is_some_and(|details| IN_A_SCRIPT.iter().any(|said| details.contains(said))) => {
-            let outcome = outcome(Progress::Sent, effect);
-            Error::new(ErrorKind::PermissionDenied, NOT_PERMITTED).with_outcome(outcome).with_source(shown(error))
+            Error::new(ErrorKind::PermissionDenied, NOT_PERMITTED)
+                .with_outcome(in_part)
+                .with_source(shown(error))
+                .into()
         }
         _ => refused(error),
     })
 }
 
-/// Why a transaction of two commands was not executed, by the answers to MULTI, to the two, and to EXEC.
-pub(crate) fn not_executed(answers: &[Value; 4]) -> Error {
+/// Why a transaction of two commands was not executed, by the answers to MULTI, to the two, and to EXEC. `in_part` is the
+/// outcome if one of the two was.
+pub(crate) fn not_executed(answers: &[Value; 4], in_part: Outcome) -> Failure {
     let errors = answers.each_ref().map(|answer| match answer {
         Value::ServerError(error) => Some(error),
         _ => None,
     });
-    // What was wrong with a command says more than that nothing is executed.
+    // The error of a command says more than that nothing was executed.
     let error = match errors {
         [Some(cause), ..] | [_, Some(cause), ..] | [_, _, Some(cause), _] | [.., Some(cause)] => refused(cause),
-        _ => return unexpected(),
+        _ => return unexpected().into(),
     };
     match errors {
         // Without MULTI each of the two stood for itself.
-        [Some(_), None, ..] | [Some(_), _, None, _] => error.with_outcome(Outcome::Unknown),
+        [Some(_), None, ..] | [Some(_), _, None, _] => Error::from(error).with_outcome(in_part).into(),
         _ => error,
-    }
-}
-
-pub(crate) fn is_read_only(answer: &Value) -> bool {
-    has_error(answer, &|error| error.code() == "READONLY")
-}
-
-#[cfg(feature = "sentinel")]
-pub(crate) fn is_without_replicas(answer: &Value) -> bool {
-    has_error(answer, &|error| {
-        error.code() == "NOREPLICAS" || error.details().is_some_and(|of| of.contains("NOREPLICAS"))
-    })
-}
-
-/// Returns whether an answer, or one of a transaction, is such an error.
-fn has_error(answer: &Value, is_it: &impl Fn(&ServerError) -> bool) -> bool {
-    match answer {
-        Value::ServerError(error) => is_it(error),
-        Value::Array(answers) => answers.iter().any(|answer| has_error(answer, is_it)),
-        _ => false,
-    }
-}
-
-/// Returns whether nothing was done because the key is not served at the time, or the server is not ready.
-pub(crate) fn is_unserved(answer: &Value) -> bool {
-    let is_down = |answer: &Value| match answer {
-        Value::ServerError(error) => matches!(error.code(), "CLUSTERDOWN" | "LOADING" | "MASTERDOWN"),
-        _ => false,
-    };
-    match answer {
-        // A transaction, of which nothing was executed.
-        Value::Array(answers) => match &**answers {
-            [.., executed @ Value::ServerError(error)] => {
-                is_down(executed) || error.code() == "EXECABORT" && answers.iter().any(is_down)
-            }
-            _ => false,
-        },
-        answer => is_down(answer),
     }
 }
 
@@ -97,8 +89,19 @@ pub(crate) fn is_unknown_script(answer: &Value) -> bool {
     matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
 
-/// The server was asked and says no. Nothing was applied.
-pub(crate) fn refused(error: &ServerError) -> Error {
+/// The server refused the request. Nothing was applied.
+fn refused(error: &ServerError) -> Failure {
+    let details = error.details().unwrap_or_default();
+    match error.code() {
+        "TRYAGAIN" => Failure::SlotMoving,
+        // The same from within a script, and from a transaction.
+        "EXECABORT" if details.contains("because of: TRYAGAIN") => Failure::SlotMoving,
+        "ERR" if details.contains("non local key") => Failure::SlotMoving,
+        _ => refusal(error).into(),
+    }
+}
+
+fn refusal(error: &ServerError) -> Error {
     let details = error.details().unwrap_or_default();
     let code = match error.code() {
         // It names its reason behind: "Transaction discarded because of: NOREPLICAS Not enough …".
@@ -119,11 +122,6 @@ pub(crate) fn refused(error: &ServerError) -> Error {
         "LOADING" => (ErrorKind::Unavailable, "the server is still loading its data"),
         "MASTERDOWN" => (ErrorKind::Unavailable, "the server is a replica that has lost its primary"),
         "BUSY" => (ErrorKind::Unavailable, "a script keeps the server busy; see SCRIPT KILL"),
-        "TRYAGAIN" => return Error::new(ErrorKind::Unavailable, MOVING).with_source(Moving),
-        // What a script says of keys that are on their way.
-        "ERR" if details.contains("non local key") => {
-            return Error::new(ErrorKind::Unavailable, MOVING).with_source(Moving);
-        }
         "CLUSTERDOWN" | "MOVED" | "ASK" => (ErrorKind::Unavailable, "the cluster does not serve this key now"),
         "CROSSSLOT" => (
             ErrorKind::Unsupported,
@@ -142,33 +140,12 @@ pub(crate) fn refused(error: &ServerError) -> Error {
     Error::new(kind, message).with_source(shown(error))
 }
 
-const MOVING: &str = "a part of the collection is moving to another node";
-
-/// Marks the error of a request over several keys that are on their way to another node, some here and
-/// some there. Nothing was applied; what needs one key alone can be done.
-#[derive(Debug)]
-struct Moving;
-
-impl fmt::Display for Moving {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the slot is moving")
-    }
-}
-
-impl std::error::Error for Moving {}
-
-pub(crate) fn is_moving(error: &Error) -> bool {
-    // What may have been done once, by a driver that sends again, is not to be done by other means.
-    error.outcome() == Outcome::NotApplied
-        && std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<Moving>)
-}
-
 const NOT_PERMITTED: &str = "the server does not let this user do that; sosa-redis's documentation has the ACL line";
 
 const FOREIGN_INDEX: &str = "a key of another type is in the place of the index; see what wrote it, then rename or \
     delete it";
 
-/// There is something in the place of a value, and it is no string.
+/// The key of a value holds something else than a string.
 pub(crate) fn foreign_value() -> Error {
     Error::new(
         ErrorKind::Decode,
@@ -197,42 +174,43 @@ fn unquoted(text: &str) -> &str {
     text.split(['\'', '"', '`']).next().unwrap_or_default().trim_end()
 }
 
-/// The driver gave no answer.
-pub(crate) fn failed(error: RedisError, progress: Progress, effect: Effect) -> Error {
+/// There was no answer. `is_sent` tells whether the request had been sent.
+pub(crate) fn failed(error: RedisError, is_sent: bool, outcome: Outcome) -> Error {
     // The driver's own requests while it connects, such as to authenticate.
     if let Some([(_, error), ..]) = error.clone().into_server_errors().as_deref() {
-        return refused(error).with_outcome(outcome(progress, effect));
+        return refusal(error).with_outcome(outcome);
     }
-    let connecting = progress == Progress::Waiting;
     let (kind, message) = match error.kind() {
         redis::ErrorKind::AuthenticationFailed => {
             (ErrorKind::PermissionDenied, "the server wants another user or password")
         }
-        redis::ErrorKind::Server(_) if connecting => (
+        redis::ErrorKind::Server(_) if !is_sent => (
             ErrorKind::PermissionDenied,
             "the server refuses this database; check its number, and that the user may SELECT",
         ),
+        // The driver may have wrapped it, in words of its own.
+        _ if !is_sent && error.to_string().contains(NO_CRYPTOGRAPHY) => {
+            (ErrorKind::InvalidOption, "the client cannot speak TLS")
+        }
         redis::ErrorKind::RESP3NotSupported => {
             (ErrorKind::Unsupported, "the server does not speak RESP3; use Redis 7.0 or later")
         }
         redis::ErrorKind::Parse => {
             // Its text may quote what came, a value for example.
             let message = "what answers does not speak the protocol of Redis; check host and port";
-            return Error::new(ErrorKind::Unavailable, message)
-                .with_outcome(outcome(progress, effect))
-                .with_source("malformed answer");
+            return Error::new(ErrorKind::Unavailable, message).with_outcome(outcome).with_source("malformed answer");
         }
-        _ if error.is_timeout() && connecting => (ErrorKind::Unavailable, "the server cannot be connected to in time"),
+        _ if error.is_timeout() && !is_sent => (ErrorKind::Unavailable, "the server cannot be connected to in time"),
         _ if error.is_timeout() => (ErrorKind::Timeout, "the server did not answer in time"),
         _ if error.is_connection_refusal() => (ErrorKind::Unavailable, "nothing listens at the server's address"),
-        _ if error.is_connection_dropped() && connecting => {
+        _ if error.is_connection_dropped() && !is_sent => {
             (ErrorKind::Unavailable, "the server closes each new connection; has it reached maxclients?")
         }
-        _ if connecting => (ErrorKind::Unavailable, "the server cannot be connected to"),
+        _ if !is_sent => (ErrorKind::Unavailable, "the server cannot be connected to"),
         _ if error.is_io_error() => (ErrorKind::Unavailable, "the connection to the server was lost"),
         _ => (ErrorKind::Other, "the driver failed"),
     };
-    let failed = Error::new(kind, message).with_outcome(outcome(progress, effect));
+    let failed = Error::new(kind, message).with_outcome(outcome);
     if error.is_io_error() {
         failed.with_source(error)
     } else {
@@ -242,22 +220,15 @@ pub(crate) fn failed(error: RedisError, progress: Progress, effect: Effect) -> E
 }
 
 /// The call's time is over.
-pub(crate) fn late(timeout: Duration, progress: Progress, effect: Effect) -> Error {
-    let message = match progress {
-        Progress::Waiting => format!("no connection to the server within {timeout:?}"),
-        Progress::Sent => format!("no answer from the server within {timeout:?}"),
+pub(crate) fn late(limit: Duration, is_sent: bool, outcome: Outcome) -> Error {
+    let message = match is_sent {
+        false => format!("no connection to the server within {limit:?}"),
+        true => format!("no answer from the server within {limit:?}"),
     };
-    Error::new(ErrorKind::Timeout, message).with_outcome(outcome(progress, effect))
+    Error::new(ErrorKind::Timeout, message).with_outcome(outcome)
 }
 
-fn outcome(progress: Progress, effect: Effect) -> Outcome {
-    match (progress, effect) {
-        (Progress::Waiting, _) | (_, Effect::None) => Outcome::NotApplied,
-        _ => Outcome::Unknown,
-    }
-}
-
-/// The index holds what is no id, and a page cannot go on behind it.
+/// The index holds something that is no id, and a page cannot go on after it.
 pub(crate) fn foreign_id() -> Error {
     Error::new(ErrorKind::Other, "the index holds ids that are no text; see what wrote them, and remove them")
 }
@@ -283,6 +254,10 @@ pub(crate) fn invalid_url(url: &str) -> Error {
         _ => "the URL is not of the form redis://[user][:password@]host[:port][/database] or redis+unix:///path",
     };
     Error::new(ErrorKind::InvalidOption, message)
+}
+
+pub(crate) fn no_cryptography() -> Error {
+    Error::new(ErrorKind::InvalidOption, NO_CRYPTOGRAPHY)
 }
 
 /// The URL is of a kind that was left out when the program was built.
@@ -316,9 +291,9 @@ mod tests {
         let connecting = RedisError::from((redis::ErrorKind::AuthenticationFailed, "refused", hello.to_owned()));
         let malformed = RedisError::from((redis::ErrorKind::Parse, "sesame", "sesame".to_owned()));
         for error in [
-            refused(&server_error("ERR", said)),
-            failed(connecting, Progress::Waiting, Effect::Once),
-            failed(malformed, Progress::Sent, Effect::Once),
+            refusal(&server_error("ERR", said)),
+            failed(connecting, false, Outcome::NotApplied),
+            failed(malformed, true, Outcome::Unknown),
         ] {
             let source = error.source().expect("what was said is kept").to_string();
             assert!(!format!("{error} {error:?} {source}").contains("sesame"), "{error:?}");
@@ -345,7 +320,7 @@ mod tests {
             ([denied(), Value::Okay, denied(), no_multi()], ErrorKind::PermissionDenied, Outcome::Unknown),
             ([denied(), denied(), denied(), denied()], ErrorKind::PermissionDenied, Outcome::NotApplied),
         ] {
-            let error = not_executed(&answers);
+            let error = Error::from(not_executed(&answers, Outcome::Unknown));
             assert_eq!((error.kind(), error.outcome()), (kind, outcome), "{answers:?}");
         }
     }

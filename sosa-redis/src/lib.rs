@@ -1,28 +1,24 @@
 #![doc = include_str!("../README.md")]
 
-#[cfg(feature = "cluster")]
-mod cluster;
+mod client;
 mod collection;
-mod command;
+mod commands;
 mod connections;
 mod error;
-mod link;
-mod reply;
-mod script;
-#[cfg(feature = "sentinel")]
-mod sentinel;
-mod server;
-mod shard;
-mod shared;
+mod keys;
+mod migrating;
+mod page;
 mod store;
+mod transport;
 mod url;
-mod wire;
 
 pub use collection::RedisCollection;
 pub use connections::Connections;
 #[cfg(feature = "deadpool")]
 pub use deadpool_redis;
 pub use redis;
+#[cfg(feature = "tls-rustls")]
+pub use rustls;
 pub use sosa;
 pub use store::{RedisStore, from_url, new};
 

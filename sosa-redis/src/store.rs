@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use sosa::{Keyspace, Result};
 
+use crate::client::Client;
 use crate::collection::{Indexing, RedisCollection};
 use crate::connections::Connections;
-use crate::server::Server;
+use crate::transport::limits;
 use crate::url;
 
 /// Makes a store on the server of this client, whose keys start with the prefix.
 ///
-/// The client is a [`redis::Client`], a [`redis::aio::ConnectionManager`], the driver's client for a cluster or
-/// for Sentinels, or a pool of `deadpool-redis` for any of these: see [`Connections`]. Nothing connects before the first verb. In the prefix too, `:` `/` `%` `{` `}` are
-/// escaped: that of the keys of `myapp:prod` is `myapp%3Aprod`.
+/// The client is a [`redis::Client`], a [`redis::aio::ConnectionManager`], the driver's client for a cluster or for
+/// Sentinels, or a pool of `deadpool-redis`, but for one to a cluster: see [`Connections`]. Nothing connects before the
+/// first verb. In the prefix too, `:` `/` `%` `{` `}` are escaped: that of the keys of `myapp:prod` is `myapp%3Aprod`.
 ///
 /// ```no_run
 /// use sosa_redis::sosa::Collection;
@@ -27,20 +28,20 @@ use crate::url;
 pub fn new(client: impl Into<Connections>, prefix: impl Into<String>) -> RedisStore {
     let connections = client.into();
     let sharded = connections.to_cluster;
-    RedisStore { server: Server::new(connections), prefix: prefix.into(), sharded }
+    RedisStore { client: Client::new(connections), prefix: prefix.into(), sharded }
 }
 
 /// Makes a store on what this URL names. Nothing connects before the first verb.
 ///
 /// - a server: `redis://[user][:password@]host[:port][/database]`;
 /// - one on a Unix socket: `redis+unix:///path[?user=…&pass=…&db=…]`;
-/// - the nodes of a cluster, some of them at least: `redis-cluster://[user][:password@]host[:port][,host[:port]…]`;
-/// - the server that Sentinels name:
+/// - the nodes of a cluster, some of them at least (feature `cluster`): `redis-cluster://[user][:password@]host[:port][,host[:port]…]`;
+/// - the server that Sentinels name (feature `sentinel`):
 ///   `redis-sentinel://[user][:password@]host[:port][,host[:port]…][/database]?sentinelMasterId=name`, where user
 ///   and password are the server's.
 ///
 /// `protocol=resp3` as a parameter makes it speak RESP3. `rediss`, `rediss-cluster` and `rediss-sentinel` are the
-/// same over TLS, for which the feature `tls-rustls` is needed.
+/// same over TLS, for which the feature `tls-rustls` is needed, and the cryptography of rustls that the program installs.
 ///
 /// ```no_run
 /// # fn main() -> sosa_redis::sosa::Result<()> {
@@ -51,8 +52,8 @@ pub fn new(client: impl Into<Connections>, prefix: impl Into<String>) -> RedisSt
 ///
 /// # Errors
 ///
-/// [`InvalidOption`](sosa::ErrorKind::InvalidOption) if it is no such URL, or of a kind whose feature is off. The error does not repeat it,
-/// since it may hold a password.
+/// [`InvalidOption`](sosa::ErrorKind::InvalidOption) if it is no such URL, of a kind whose feature is off, or over TLS while
+/// no cryptography is installed. The error does not repeat the URL, since it may hold a password.
 pub fn from_url(url: &str, prefix: impl Into<String>) -> Result<RedisStore> {
     Ok(new(url::connections(url)?, prefix))
 }
@@ -60,22 +61,22 @@ pub fn from_url(url: &str, prefix: impl Into<String>) -> Result<RedisStore> {
 /// A store on a Redis server. A clone shares its connections.
 #[derive(Clone)]
 pub struct RedisStore {
-    server: Server,
+    client: Client,
     prefix: String,
     sharded: bool,
 }
 
 impl RedisStore {
     /// How long a verb may take unless [`with_timeout`](Self::with_timeout) says otherwise.
-    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
+    pub const DEFAULT_TIMEOUT: Duration = limits::VERB;
 
     /// Returns the same store under another prefix, whose collections are others.
     #[must_use]
     pub fn with_prefix(&self, prefix: impl Into<String>) -> Self {
-        Self { server: self.server.clone(), prefix: prefix.into(), sharded: self.sharded }
+        Self { client: self.client.clone(), prefix: prefix.into(), sharded: self.sharded }
     }
 
-    /// Sets how long a verb may take, connecting included; two seconds unless set. What takes longer
+    /// Sets how long a verb may take, connecting included; two seconds unless set. A longer one
     /// is a [`Timeout`](sosa::ErrorKind::Timeout); a write that was sent by then may still be applied. With
     /// zero nothing succeeds. A [`purge`](RedisCollection::purge) may take that long for each of its requests.
     ///
@@ -85,7 +86,7 @@ impl RedisStore {
     /// told, ends a verb by the shorter of the two.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.server.timeout = timeout;
+        self.client.timeout = timeout;
         self
     }
 
@@ -94,7 +95,7 @@ impl RedisStore {
     /// longer enough. A page of a listing and a [`purge`](RedisCollection::purge) cost more, since they ask all
     /// shards, and a key is seven bytes longer; all else costs the same.
     ///
-    /// All who use a collection must agree on this: without it they look under other keys. Collections
+    /// All programs that use a collection must agree on this: without it the keys are others. Collections
     /// that are not indexed have the same keys either way.
     #[must_use]
     pub fn sharded(mut self) -> Self {
@@ -105,7 +106,7 @@ impl RedisStore {
     /// Returns the collection of this name, with an index of its ids for listing.
     pub fn collection<T>(&self, name: &str) -> RedisCollection<T> {
         let indexing = if self.sharded { Indexing::Sharded } else { Indexing::Whole };
-        RedisCollection::new(self.server.clone(), Keyspace::new(&self.prefix, name), indexing)
+        RedisCollection::new(self.client.clone(), Keyspace::new(&self.prefix, name), indexing)
     }
 
     /// Returns the collection whose keys are this text, as it stands, and the id: data that another
@@ -119,19 +120,19 @@ impl RedisStore {
     /// # }
     /// ```
     pub fn collection_at<T>(&self, literal: &str) -> RedisCollection<T> {
-        RedisCollection::new(self.server.clone(), Keyspace::literal(literal), Indexing::None)
+        RedisCollection::new(self.client.clone(), Keyspace::literal(literal), Indexing::None)
     }
 }
 
 // Not the client: what it prints is the driver's affair, and it knows the password.
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server, prefix, sharded } = self;
+        let Self { client, prefix, sharded } = self;
         let mut redis = f.debug_struct("RedisStore");
         redis
             .field("prefix", prefix)
             .field("sharded", sharded)
-            .field("timeout", &server.timeout)
+            .field("timeout", &client.timeout)
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! What a store is made from by its URL.
+//! Store URLs: parsed into the driver's clients.
 
 use redis::io::tcp::TcpSettings;
 use redis::{ConnectionInfo, IntoConnectionInfo};
@@ -6,15 +6,20 @@ use sosa::Result;
 
 use crate::connections::Connections;
 use crate::error;
+use crate::transport::tls;
 
 /// Makes connections to what the URL names.
 pub(crate) fn connections(url: &str) -> Result<Connections> {
     let invalid = || error::invalid_url(url);
     let (scheme, rest) = url.split_once("://").ok_or_else(invalid)?;
-    match scheme {
+    let connections = match scheme {
         "redis-cluster" | "rediss-cluster" => cluster(&Hosts::of(scheme, rest).ok_or_else(invalid)?, url),
         "redis-sentinel" | "rediss-sentinel" => sentinel(&Hosts::of(scheme, rest).ok_or_else(invalid)?, url),
         _ => Ok(redis::Client::open(info(url).ok_or_else(invalid)?).map_err(|_| invalid())?.into()),
+    }?;
+    match scheme.split('-').next() {
+        Some("rediss" | "valkeys") if !tls::is_ready() => Err(error::no_cryptography()),
+        _ => Ok(connections),
     }
 }
 
@@ -35,7 +40,7 @@ fn cluster(hosts: &Hosts<'_>, url: &str) -> Result<Connections> {
     let nodes = hosts.urls(6379).map(|node| info(&node).ok_or_else(invalid)).collect::<Result<Vec<_>>>()?;
     let client = ClusterClientBuilder::new(nodes)
         .tcp_settings(tcp())
-        // Enough to follow a key. What waits for a node to be back does not do so inside the driver.
+        // Enough to follow a slot. Waiting for a node to come back is not the driver's job: see `Cluster`.
         .retries(4)
         .min_retry_wait(16)
         .max_retry_wait(250)

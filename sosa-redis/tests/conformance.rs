@@ -98,12 +98,6 @@ async fn cluster_client() -> Store {
     by_several_ways(indexed(ClusterClient::new(nodes).expect("URLs")))
 }
 
-async fn cluster_pool() -> Store {
-    let nodes: Vec<_> = Cluster::shared().nodes.iter().map(Redis::url).collect();
-    let config = deadpool_redis::cluster::Config::from_urls(nodes);
-    by_several_ways(indexed(config.create_pool(Some(deadpool_redis::Runtime::Tokio1)).expect("a pool")))
-}
-
 async fn cluster_unindexed() -> Store {
     let store = sosa_redis::from_url(&Cluster::shared().url(), "").expect("a URL");
     by_several_ways(opened(store, |things| Arc::new(things.unindexed())))
@@ -147,5 +141,4 @@ conformance!(tls: tls);
 conformance!(cluster: cluster);
 conformance!(cluster_tls: cluster_tls);
 conformance!(cluster_client: cluster_client);
-conformance!(cluster_pool: cluster_pool);
 conformance!(cluster_unindexed: cluster_unindexed, not_indexed);

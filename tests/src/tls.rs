@@ -22,6 +22,8 @@ impl Tls {
     ///
     /// If there is no random source.
     pub fn new(name: &str) -> Self {
+        // As a program does in main; an error says that another test was quicker.
+        let _ = sosa_redis::rustls::crypto::ring::default_provider().install_default();
         let key = KeyPair::generate().expect("a key");
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

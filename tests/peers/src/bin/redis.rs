@@ -188,7 +188,7 @@ fn verbs(runtime: &Runtime, rounds: usize) -> [Table; 3] {
         );
 
         // Each task goes between two states of an entry of its own.
-        let script = Arc::new(Script::new(include_str!("../../../../sosa-redis/src/lua/save.lua")));
+        let script = Arc::new(Script::new(include_str!("../../../../sosa-redis/src/commands/lua/save.lua")));
         let (manager, states_bare) = (bare.clone(), states.clone());
         let hex = [revisions[0].to_string(), revisions[1].to_string()];
         let (collection, states, revisions) = (on_manager.clone(), states.clone(), revisions.clone());

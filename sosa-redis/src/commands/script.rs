@@ -15,7 +15,7 @@ pub(crate) struct Script {
 /// Loads values together with when they expire.
 pub(crate) static LOAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/load.lua")));
 
-/// Saves over what is there, on condition of a revision if there is one.
+/// Replaces an entry, on condition of a revision if there is one.
 pub(crate) static SAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/save.lua")));
 
 /// Destroys, on condition of a revision if there is one.
@@ -50,8 +50,8 @@ fn command(name: &str, script: &str, arguments: impl Fn(&mut Cmd)) -> Cmd {
     command
 }
 
-/// Returns the revision of what is stored: its SHA-1, as `redis.sha1hex` works it out in a script. It
-/// tells states apart that one program wrote after another; it guards against nobody.
+/// Returns the revision of a stored value: its SHA-1, which a script computes as `redis.sha1hex`. It tells the values apart
+/// that well-meaning programs write; it is no protection against forged collisions.
 pub(crate) fn revision(stored: &[u8]) -> Revision {
     Revision::new(&Sha1::digest(stored)).expect("a SHA-1 has 20 bytes")
 }

@@ -1,11 +1,11 @@
-//! What the server's answers say.
+//! Replies, taken apart.
 
 use redis::Value;
 use sosa::{Deadline, Error, Expiry, Result};
 
 use crate::error;
 
-/// What is stored under a key.
+/// A stored value.
 pub(crate) struct Stored {
     pub(crate) bytes: Vec<u8>,
     /// When it expires, if that was asked.
@@ -53,7 +53,7 @@ pub(crate) fn last(answer: Value) -> Result<Option<String>> {
     bytes(answer)?.map(String::from_utf8).transpose().map_err(|_| error::foreign_id())
 }
 
-/// Returns ids, but for what is no text, which nobody saved here.
+/// Returns ids, without those that are no text, which another program wrote.
 pub(crate) fn ids(answer: Value) -> Result<Vec<String>> {
     let ids = values(answer)?.into_iter().map(bytes).collect::<Result<Vec<_>>>()?;
     Ok(ids.into_iter().flatten().filter_map(|id| String::from_utf8(id).ok()).collect())
@@ -77,7 +77,7 @@ pub(crate) fn stored(value: Value, expires: &Value) -> Result<Result<Option<Stor
     };
     Ok(match bytes(value)? {
         Some(bytes) => Ok(Some(Stored { bytes, expiry: Some(expiry) })),
-        // Something is there, and it is no string.
+        // The key exists, and holds no string.
         None => Err(error::foreign_value()),
     })
 }

@@ -1,0 +1,202 @@
+//! One connection that many tasks share, made when it is needed, and again when it was lost.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::{RedisError, RedisResult};
+use tokio::runtime::{self, Handle};
+use tokio::time::{Instant, sleep_until};
+
+use crate::transport::connector::{Attempt, Connector};
+use crate::transport::limits::{FIRST_PAUSE, LONGEST_PAUSE};
+
+/// A connection that is made when it is needed, and again when it was lost.
+pub(crate) struct Reconnecting<C> {
+    connector: Connector<C>,
+    state: Mutex<State<C>>,
+    answers: AtomicU64,
+}
+
+struct State<C> {
+    stage: Stage<C>,
+    /// How many attempts were made.
+    attempts: u64,
+    /// How many attempts failed since the last that did not.
+    failed: u32,
+}
+
+enum Stage<C> {
+    /// None, and none is made before this time. The last attempt failed with this error.
+    Closed(Instant, Option<RedisError>),
+    Opening {
+        attempt: Attempt<C>,
+        number: u64,
+        began: Instant,
+        /// A socket and a timer serve as long as the runtime in which they were made.
+        runtime: runtime::Id,
+    },
+    Open(Open<C>),
+}
+
+/// A connection that is there.
+#[derive(Clone)]
+pub(crate) struct Open<C> {
+    pub(crate) connection: C,
+    pub(crate) since: Instant,
+    number: u64,
+}
+
+/// How to come by a connection.
+enum Next<C> {
+    Use(Open<C>),
+    Wait(Instant),
+    Join(Attempt<C>, u64),
+}
+
+impl<C: Clone + Send + Sync + 'static> Reconnecting<C> {
+    pub(crate) fn new(connector: Connector<C>) -> Self {
+        let state = State { stage: Stage::Closed(Instant::now(), None), attempts: 0, failed: 0 };
+        Self { connector, state: Mutex::new(state), answers: AtomicU64::default() }
+    }
+
+    /// Returns the connection. If there is none, joins the attempt in flight or begins one, and fails if that does.
+    pub(crate) async fn get(&self) -> RedisResult<Open<C>> {
+        if let Stage::Open(open) = &self.state().stage {
+            return Ok(open.clone());
+        }
+        // Boxed, as it is seldom and large, so that the futures of all verbs stay small.
+        Box::pin(self.open()).await
+    }
+
+    async fn open(&self) -> RedisResult<Open<C>> {
+        let attempts = self.state().attempts;
+        loop {
+            match self.next(attempts)? {
+                Next::Use(open) => return Ok(open),
+                Next::Wait(until) => sleep_until(until).await,
+                Next::Join(attempt, number) => return self.opens(number, attempt.await),
+            }
+        }
+    }
+
+    /// Returns the next step towards a connection, for a caller that came when so many attempts had been made.
+    fn next(&self, attempts: u64) -> RedisResult<Next<C>> {
+        let mut state = self.state();
+        let (now, here) = (Instant::now(), Handle::current().id());
+        match &state.stage {
+            Stage::Open(open) => return Ok(Next::Use(open.clone())),
+            // While this waited, another's attempt failed.
+            Stage::Closed(_, Some(error)) if state.attempts > attempts => return Err(error.clone()),
+            Stage::Closed(until, _) if *until > now => return Ok(Next::Wait(*until)),
+            Stage::Opening { attempt, number, began, runtime }
+                if *runtime == here && now < *began + self.connector.timeout =>
+            {
+                return Ok(Next::Join(attempt.clone(), *number));
+            }
+            // Starts a new attempt: the pause is over, the last one was abandoned, or it belongs to another runtime, which
+            // may have ended.
+            Stage::Closed(..) | Stage::Opening { .. } => {}
+        }
+        state.attempts += 1;
+        let (attempt, number) = (self.connector.attempt(), state.attempts);
+        state.stage = Stage::Opening { attempt: attempt.clone(), number, began: now, runtime: here };
+        Ok(Next::Join(attempt, number))
+    }
+
+    /// Notes how an attempt ended, unless another caller has.
+    fn opens(&self, number: u64, ended: RedisResult<C>) -> RedisResult<Open<C>> {
+        let mut state = self.state();
+        let is_news = matches!(state.stage, Stage::Opening { number: current, .. } if current == number);
+        match ended {
+            Ok(connection) => {
+                let open = Open { connection, number, since: Instant::now() };
+                if is_news {
+                    state.stage = Stage::Open(open.clone());
+                    state.failed = 0;
+                }
+                Ok(open)
+            }
+            Err(error) => {
+                if is_news {
+                    state.failed = state.failed.saturating_add(1);
+                    let until = Instant::now() + pause(state.failed, fastrand::f64());
+                    state.stage = Stage::Closed(until, Some(error.clone()));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Drops a connection, unless it was replaced already.
+    pub(crate) fn lose(&self, open: &Open<C>) {
+        let mut state = self.state();
+        if matches!(&state.stage, Stage::Open(current) if current.number == open.number) {
+            state.stage = Stage::Closed(Instant::now(), None);
+        }
+    }
+
+    /// Notes that an answer came in.
+    pub(crate) fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many answers came in.
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Drops a connection that was open at this time and has answered no request since the count of answers was this. If
+    /// the network dropped it silently, nothing else would tell for many minutes.
+    pub(crate) fn give_up(&self, began: Instant, answers: u64) {
+        let mut state = self.state();
+        if self.answers() == answers && matches!(&state.stage, Stage::Open(open) if open.since <= began) {
+            state.stage = Stage::Closed(Instant::now(), None);
+        }
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state().stage, Stage::Open(_))
+    }
+
+    /// Returns whether there is no connection, though it is not the first attempt at one.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn is_failing(&self) -> bool {
+        let state = self.state();
+        state.attempts > 1 && !matches!(state.stage, Stage::Open(_))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<C>> {
+        // It is never left half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits after this many failures in a row.
+#[cfg(any(feature = "cluster", feature = "sentinel"))]
+pub(crate) async fn wait(failed: u32) {
+    Box::pin(sleep_until(Instant::now() + pause(failed, fastrand::f64()))).await;
+}
+
+/// Returns how long to wait after this many failures in a row: twice as long each time, and between half and all of
+/// that, so that many programs do not come back at once. `random` is from 0 to 1.
+fn pause(failed: u32, random: f64) -> Duration {
+    let longest = FIRST_PAUSE.saturating_mul(1 << failed.saturating_sub(1).min(8)).min(LONGEST_PAUSE);
+    longest.mul_f64((1.0 + random) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_bound() {
+        assert_eq!(pause(1, 1.0), Duration::from_millis(32));
+        assert_eq!(pause(1, 0.0), Duration::from_millis(16));
+        for failed in 1..100 {
+            assert!(pause(failed, 0.5) <= pause(failed + 1, 0.5));
+            assert!(pause(failed, 1.0) <= LONGEST_PAUSE);
+        }
+    }
+}
