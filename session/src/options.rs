@@ -125,7 +125,7 @@ impl SessionOptions {
     /// - Express reads whole numbers beyond 2^53, and what else JavaScript rounds, as the nearest it has, and
     ///   writes that back.
     ///
-    /// A record that is no session of Express, or whose `originalMaxAge` is neither null nor a positive integer,
+    /// A record that is no session of Express, or whose `originalMaxAge` is neither null, false nor a positive integer,
     /// is an error for its requests, and stays as it is.
     ///
     /// Of two writers on this side no update is lost, and none brings back a session that either side ended.

@@ -104,6 +104,67 @@ async fn what_express_accepts_and_makes() {
     }
 }
 
+/// What a setter of express-session has stored, and what Express made of that.
+#[derive(Deserialize)]
+struct Setter {
+    note: String,
+    sid: String,
+    cookie_value: String,
+    record: Option<String>,
+    read: Option<Answer>,
+    write: Option<Answer>,
+    rolling: Option<Answer>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    user: String,
+    expires: Option<String>,
+    record: String,
+    ttl_s: u64,
+}
+
+/// Whatever express-session's own setters store is read as Express reads it, and saved as it saves it.
+#[tokio::test]
+async fn what_the_setters_of_express_store() {
+    let setters: Vec<Setter> = serde_json::from_str(include_str!("../../tests/express/setters.json")).unwrap();
+    let mut looked_at = 0;
+    for setter in &setters {
+        let Some(stored) = &setter.record else { continue };
+        for (how, expected) in [("read", &setter.read), ("write", &setter.write), ("rolling", &setter.rolling)] {
+            let Some(expected) = expected else { continue };
+            let note = format!("{}, {how}", setter.note);
+            let clock = Clock::manual();
+            // When they were made.
+            clock.advance(Duration::from_millis(1_893_456_000_629 - clock.now_millis()));
+            let records = records(&clock);
+            records.save(&setter.sid, &stored.parse().unwrap()).await.unwrap();
+            let express = ExpressOptions::new(["keyboard cat"]).rolling(how == "rolling");
+            let sessions = Sessions::new(SessionOptions::express(records.clone(), express).clock(clock.clone()));
+            let session = open(&sessions, &setter.cookie_value);
+            assert_eq!(session.get::<String>("user").await.unwrap().as_ref(), Some(&expected.user), "{note}");
+            if how == "write" {
+                session.insert("n", 1).await.unwrap();
+            }
+            let headers = sessions.close(&session).await.unwrap();
+            let sent = headers.set_cookie().map(sosa_session::SetCookie::value);
+            let expires = sent.and_then(|sent| sent.split("; ").find_map(|part| part.strip_prefix("Expires=")));
+            assert_eq!(expires, expected.expires.as_deref(), "{note}");
+            let entry = records.load_with(&setter.sid, LoadOptions::new().with_expiry()).await.unwrap().unwrap();
+            // What is not there is to Express as null is.
+            let cookie = |record: &str| {
+                let record: serde_json::Value = serde_json::from_str(record).unwrap();
+                ["originalMaxAge", "expires"].map(|name| record["cookie"][name].clone())
+            };
+            assert_eq!(cookie(entry.value.as_json()), cookie(&expected.record), "{note}");
+            let deadline = clock.now() + Duration::from_secs(expected.ttl_s);
+            assert_eq!(entry.expiry, Some(Expiry::At(deadline)), "{note}");
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 60, "{looked_at}");
+}
+
 #[tokio::test]
 async fn what_express_refuses() {
     let clock = Clock::manual();

@@ -50,7 +50,7 @@ impl RecordCookie {
             match json::slice(text, span.key) {
                 b"originalMaxAge" => {
                     cookie.max_age = max_age(value).ok_or_else(|| {
-                        Error::no_session("its cookie's `originalMaxAge` is neither null nor a positive integer")
+                        Error::no_session("its cookie's `originalMaxAge` is neither null, false nor a positive integer")
                     })?;
                 }
                 b"domain" => attributes.domain = kept(is_domain),
@@ -106,9 +106,10 @@ thread_local! {
     pub(super) static READ: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// Reads `originalMaxAge`: null, or a positive integer.
+/// Reads `originalMaxAge`: null, or a positive integer; or false, which `cookie.expires = false` makes it, and which is to
+/// Express as null is.
 fn max_age(value: &[u8]) -> Option<Option<u64>> {
-    if value == b"null" {
+    if matches!(value, b"null" | b"false") {
         return Some(None);
     }
     let millis: f64 = serde_json::from_slice(value).ok()?;
@@ -148,9 +149,12 @@ pub(super) fn renewed(cookie: &[u8], max_age: Option<u64>, change: bool, now_mil
         let millis = max_age.map_or_else(|| "null".to_owned(), |millis| millis.to_string());
         cookie = put(&cookie, "originalMaxAge", &millis, &[]);
     }
-    let has_expires =
-        || json::members(&cookie).unwrap_or_default().iter().any(|span| json::slice(&cookie, span.key) == b"expires");
-    if max_age.is_some() || has_expires() {
+    let has_date = || {
+        let spans = json::members(&cookie).unwrap_or_default();
+        let expires = spans.iter().rfind(|span| json::slice(&cookie, span.key) == b"expires");
+        expires.is_some_and(|span| json::slice(&cookie, span.value) != b"false")
+    };
+    if max_age.is_some() || has_date() {
         let before = ["originalMaxAge", "partitioned", "priority"];
         cookie = put(&cookie, "expires", &expires(max_age, now_millis), &before);
     }
@@ -239,7 +243,7 @@ mod tests {
 
     #[test]
     fn what_is_no_session_is_refused() {
-        for millis in ["\"60000\"", "0", "-5", "1.5", "1e300", "true", "false", "[]", "\"\""] {
+        for millis in ["\"60000\"", "0", "-5", "1.5", "1e300", "true", "[]", "\"\""] {
             let error = RecordCookie::read(format!(r#"{{"originalMaxAge":{millis}}}"#).as_bytes()).unwrap_err();
             assert!(error.store().unwrap().to_string().contains("originalMaxAge"), "{millis}");
         }
