@@ -1,11 +1,13 @@
 //! A call: what one verb asks of the server, by one deadline.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::{Cmd, Value};
 use sosa::Outcome;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::commands::reply;
@@ -33,9 +35,17 @@ impl Client {
     }
 
     /// Begins a call, which ends in time whatever it asks.
-    pub(crate) fn call(&self) -> Call<'_> {
+    ///
+    /// # Errors
+    ///
+    /// Outside of tokio, where timers and sockets panic.
+    pub(crate) fn call(&self) -> sosa::Result<Call<'_>> {
+        if Handle::try_current().is_err() {
+            return Err(error::outside_of_tokio());
+        }
         let now = Instant::now();
-        Call { client: self, began: now, deadline: now.checked_add(self.timeout).unwrap_or(now + limits::FOR_EVER) }
+        let deadline = now.checked_add(self.timeout).unwrap_or(now + limits::FOR_EVER);
+        Ok(Call { client: self, began: now, deadline })
     }
 
     fn link(&self) -> &Link {
@@ -64,6 +74,10 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
+    fn half_time(&self) -> Instant {
+        self.began + (self.deadline - self.began) / limits::READ_AGAIN
+    }
+
     /// Sends a command and returns its answer.
     pub(crate) async fn command(&self, command: &Cmd, retry: Retry) -> Result<Value, Failure> {
         self.ask(Request::Command(command), retry, error::answer).await
@@ -117,7 +131,19 @@ impl Call<'_> {
         let mut first = None;
         loop {
             let track = Track::default();
-            let failure = match timeout_at(self.deadline, link.ask(request, &track)).await {
+            let is_sent_again = first.is_none() && retry != Retry::Never && link.can_be_replaced();
+            let answer = {
+                let mut asked = pin!(link.ask(request, retry, &track));
+                let patience = if is_sent_again { self.half_time() } else { self.deadline };
+                match timeout_at(patience, &mut asked).await {
+                    // The connection answers others: it is the server that takes its time.
+                    Err(_) if is_sent_again && !link.give_up(self.began, answers) => {
+                        timeout_at(self.deadline, asked).await
+                    }
+                    answer => answer,
+                }
+            };
+            let failure = match answer {
                 Ok(Ok(answer)) => match read(answer) {
                     Err(failure) => failure,
                     read => return read,
@@ -130,6 +156,10 @@ impl Call<'_> {
                     let delivery = undelivered.delivery;
                     let is_sent = delivery != Delivery::NotSent;
                     error::failed(undelivered.error, is_sent, delivery.outcome(retry)).into()
+                }
+                Err(_) if is_sent_again && Instant::now() < self.deadline => {
+                    first = Some(track.late());
+                    continue;
                 }
                 Err(_) => {
                     link.give_up(self.began, answers);

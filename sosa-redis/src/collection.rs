@@ -115,7 +115,7 @@ impl<T, C> RedisCollection<T, C> {
             let mut after = Vec::new();
             loop {
                 // A call for each request: it is each of them that must end in time.
-                let (count, last) = index::purge(&self.client.call(), shard, &after).await?;
+                let (count, last) = index::purge(&self.client.call()?, shard, &after).await?;
                 removed += count;
                 match last {
                     Some(last) => after = last,
@@ -159,7 +159,7 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
     }
 
     async fn load_now(&self, id: &str, options: LoadOptions) -> Result<Option<Entry<T>>> {
-        let loaded = async { self.load_by(&self.client.call(), &self.key(id)?, options).await };
+        let loaded = async { self.load_by(&self.client.call()?, &self.key(id)?, options).await };
         loaded.await.map_err(|error| error.with_context(BACKEND, Operation::Load))
     }
 
@@ -189,7 +189,7 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
         let key = self.key(id)?;
         let encoded = self.codec.encode(key.codec_key(), value)?;
         let ttl = Ttl::of(options.expiry, || Clock::system().now_millis());
-        let call = self.client.call();
+        let call = self.client.call()?;
         let condition = SetCondition::of(options.condition, ttl).ok_or_else(Error::conflict)?;
         let read = match options.condition {
             Condition::Revision(read) => Some(read),
@@ -208,7 +208,7 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
     }
 
     async fn destroy_now(&self, id: &str, options: DestroyOptions) -> Result<bool> {
-        let (key, call) = (self.key(id)?, self.client.call());
+        let (key, call) = (self.key(id)?, self.client.call()?);
         match self.is_indexed() {
             true => migrating::destroy(&call, &key, options.revision).await,
             false => Ok(entries::destroy(&call, &key, options.revision, false).await?),
@@ -218,7 +218,7 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
     async fn list_now(&self, options: ListOptions) -> Result<Page<T>> {
         options.validate()?;
         let shards = self.shards()?;
-        let call = self.client.call();
+        let call = self.client.call()?;
         let limit = options.limit.min(MAX_PAGE);
         let ids = LexRange::of(&options);
         let range = Range { ids: &ids, limit: page::share(limit, shards.len()), reverse: options.reverse };

@@ -49,6 +49,12 @@ impl Connections {
         Self { links: links.into_iter().collect(), to_cluster: false, room: None }
     }
 
+    /// Connects to the server that any of these clients names.
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn of_sentinels(clients: Vec<redis::sentinel::SentinelClient>) -> Self {
+        Self::to_server([Link::of_sentinels(clients)])
+    }
+
     #[cfg(feature = "cluster")]
     fn to_cluster(links: impl IntoIterator<Item = Link>, room: usize) -> Self {
         Self { links: links.into_iter().collect(), to_cluster: true, room: Some(room) }
@@ -63,14 +69,14 @@ impl From<redis::Client> for Connections {
 
 impl From<ConnectionManager> for Connections {
     fn from(manager: ConnectionManager) -> Self {
-        Self::to_server([Link::Managed(manager)])
+        Self::to_server([Link::of_manager(manager)])
     }
 }
 
 #[cfg(feature = "sentinel")]
 impl From<redis::sentinel::SentinelClient> for Connections {
     fn from(client: redis::sentinel::SentinelClient) -> Self {
-        Self::to_server([Link::of_sentinels(client)])
+        Self::of_sentinels(vec![client])
     }
 }
 

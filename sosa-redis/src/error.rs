@@ -251,7 +251,12 @@ pub(crate) fn invalid_url(url: &str) -> Error {
             "the URL is not of the form redis-sentinel://[user][:password@]host[:port][,host[:port]…][/database]\
              ?sentinelMasterId=name"
         }
-        _ => "the URL is not of the form redis://[user][:password@]host[:port][/database] or redis+unix:///path",
+        Some(("redis" | "rediss" | "redis+unix" | "unix" | "valkey" | "valkeys", _)) => {
+            "the URL is not of the form redis://[user][:password@]host[:port][/database] or redis+unix:///path"
+        }
+        _ => {
+            "the URL begins with none of redis://, redis+unix://, redis-cluster:// and redis-sentinel://, nor with rediss for TLS"
+        }
     };
     Error::new(ErrorKind::InvalidOption, message)
 }
@@ -265,6 +270,14 @@ pub(crate) fn no_cryptography() -> Error {
 pub(crate) fn missing_feature(url: &str, feature: &str) -> Error {
     let scheme = url.split("://").next().unwrap_or_default();
     Error::new(ErrorKind::InvalidOption, format!("{scheme}:// needs the feature `{feature}` of sosa-redis"))
+}
+
+/// A verb is polled by another runtime than tokio's, or by none.
+pub(crate) fn outside_of_tokio() -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "the driver needs tokio: await verbs within its runtime, with timers and I/O enabled",
+    )
 }
 
 pub(crate) fn not_indexed() -> Error {

@@ -1,11 +1,13 @@
 //! Store URLs: parsed into the driver's clients.
 
 use redis::io::tcp::TcpSettings;
+use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{ConnectionInfo, IntoConnectionInfo};
 use sosa::Result;
 
 use crate::connections::Connections;
 use crate::error;
+use crate::transport::limits::KEEPALIVE;
 use crate::transport::tls;
 
 /// Makes connections to what the URL names.
@@ -23,9 +25,10 @@ pub(crate) fn connections(url: &str) -> Result<Connections> {
     }
 }
 
-/// Requests of many tasks are gathered before they are written; none waits for more to come.
+/// Requests of many tasks are gathered before they are written; none waits for more to come. And routers remember the
+/// connection.
 fn tcp() -> TcpSettings {
-    TcpSettings::default().set_nodelay(true)
+    TcpSettings::default().set_nodelay(true).set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE))
 }
 
 fn info(url: &str) -> Option<ConnectionInfo> {
@@ -55,6 +58,7 @@ fn cluster(_: &Hosts<'_>, url: &str) -> Result<Connections> {
 
 #[cfg(feature = "sentinel")]
 fn sentinel(hosts: &Hosts<'_>, url: &str) -> Result<Connections> {
+    use redis::RedisResult;
     use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 
     let invalid = || error::invalid_url(url);
@@ -64,25 +68,30 @@ fn sentinel(hosts: &Hosts<'_>, url: &str) -> Result<Connections> {
     let sentinels = hosts.urls(26379).map(|node| Some(info(&node)?.addr().clone()));
     let sentinels = sentinels.collect::<Option<Vec<_>>>().ok_or_else(invalid)?;
     let redis = server.redis_settings();
-    let builder = SentinelClientBuilder::new(sentinels, name, SentinelServerType::Master).map_err(|_| invalid())?;
-    let mut builder = builder
-        .set_client_to_redis_db(redis.db())
-        .set_client_to_redis_protocol(redis.protocol())
-        .set_client_to_redis_tcp_settings(tcp())
-        .set_client_to_sentinel_tcp_settings(tcp());
-    // Not for the sentinels, which have users of their own.
-    if let Some(username) = redis.username() {
-        builder = builder.set_client_to_redis_username(username);
-    }
-    if let Some(password) = redis.password() {
-        builder = builder.set_client_to_redis_password(password);
-    }
-    if hosts.scheme == "rediss" {
-        builder = builder
-            .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
-            .set_client_to_sentinel_tls_mode(redis::TlsMode::Secure);
-    }
-    Ok(builder.build().map_err(|_| invalid())?.into())
+    // A client for each, so that one which does not answer does not keep the others from being asked.
+    let clients = sentinels.into_iter().map(|sentinel| {
+        let builder = SentinelClientBuilder::new([sentinel], name, SentinelServerType::Master)?;
+        let mut builder = builder
+            .set_client_to_redis_db(redis.db())
+            .set_client_to_redis_protocol(redis.protocol())
+            .set_client_to_redis_tcp_settings(tcp())
+            .set_client_to_sentinel_tcp_settings(tcp());
+        // Not for the sentinels, which have users of their own.
+        if let Some(username) = redis.username() {
+            builder = builder.set_client_to_redis_username(username);
+        }
+        if let Some(password) = redis.password() {
+            builder = builder.set_client_to_redis_password(password);
+        }
+        if hosts.scheme == "rediss" {
+            builder = builder
+                .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
+                .set_client_to_sentinel_tls_mode(redis::TlsMode::Secure);
+        }
+        builder.build()
+    });
+    let clients = clients.collect::<RedisResult<_>>().map_err(|_| invalid())?;
+    Ok(Connections::of_sentinels(clients))
 }
 
 #[cfg(not(feature = "sentinel"))]

@@ -24,6 +24,10 @@ struct State {
     fault: Fault,
     trips: usize,
     sent: Vec<u8>,
+    /// How many connections there were so far.
+    connections: usize,
+    /// So many of the first are forgotten.
+    forgotten: usize,
 }
 
 /// What goes wrong, on connections that are there and on new ones.
@@ -55,14 +59,25 @@ impl Proxy {
     pub async fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let state = Arc::new(Mutex::new(State { fault: Fault::None, trips: 0, sent: Vec::new() }));
+        let state = Arc::new(Mutex::new(State {
+            fault: Fault::None,
+            trips: 0,
+            sent: Vec::new(),
+            connections: 0,
+            forgotten: 0,
+        }));
         let accepting = tokio::spawn({
             let state = state.clone();
             async move {
                 // Dropped with the proxy, and all connections with it.
                 let mut connections = tokio::task::JoinSet::new();
                 while let Ok((client, _)) = listener.accept().await {
-                    connections.spawn(pass(client, server, state.clone()));
+                    let number = {
+                        let mut state = lock(&state);
+                        state.connections += 1;
+                        state.connections
+                    };
+                    connections.spawn(pass(client, server, state.clone(), number));
                 }
             }
         });
@@ -84,6 +99,13 @@ impl Proxy {
         lock(&self.state).fault = fault;
     }
 
+    /// Forgets all connections that are there, as a router does that has no room: whatever is sent over them is lost, and
+    /// nobody is told.
+    pub fn forget(&self) {
+        let mut state = lock(&self.state);
+        state.forgotten = state.connections;
+    }
+
     /// Returns the commands that were sent since this was last asked, and under [`Fault::Gather`] how many
     /// times the client waited for an answer before it sent more.
     pub fn take(&self) -> (Vec<String>, usize) {
@@ -103,7 +125,7 @@ fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
 }
 
 /// Passes on what goes through one connection, until it is closed or cut.
-async fn pass(client: TcpStream, server: SocketAddr, state: Arc<Mutex<State>>) -> io::Result<()> {
+async fn pass(client: TcpStream, server: SocketAddr, state: Arc<Mutex<State>>, number: usize) -> io::Result<()> {
     let server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -119,6 +141,10 @@ async fn pass(client: TcpStream, server: SocketAddr, state: Arc<Mutex<State>>) -
             while from_client.read_buf(&mut bytes).await? > 0 {
                 {
                     let mut state = lock(&state);
+                    if number <= state.forgotten {
+                        bytes.clear();
+                        continue;
+                    }
                     state.sent.extend(&bytes);
                     // Only connections that are there when it begins lose their answers.
                     *swallows.lock().unwrap_or_else(PoisonError::into_inner) |= state.fault == Fault::Swallow;

@@ -14,7 +14,7 @@ use sosa::{
     SaveOptions,
 };
 use sosa_redis::Connections;
-use sosa_tests::{Fault, Load, Proxy, Redis, SLACK, TASKS, Things};
+use sosa_tests::{Cluster, Fault, Load, Proxy, Redis, SLACK, Sentinels, TASKS, Things};
 
 /// How long a verb may take in these tests.
 const TIMEOUT: Duration = Duration::from_millis(400);
@@ -475,4 +475,67 @@ async fn a_connection_that_was_closed_meanwhile() {
             things.save("a", &1).await.unwrap();
         }
     }
+}
+
+/// Longer than a connection may be idle before it has to prove that it is alive. It is real time that passes: the server's.
+const IDLE: Duration = Duration::from_millis(1200);
+
+/// The first write after the server, or a balancer, has closed an idle connection is not lost, since nothing was sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_are_closed() {
+    let server = Redis::start(&[]);
+    let (cluster, sentinels) = (Cluster::start(1, 0, &[]), Sentinels::shared());
+    let client = redis::Client::open(server.url()).unwrap();
+    let pool = deadpool_redis::Config::from_url(server.url()).create_pool(Some(deadpool_redis::Runtime::Tokio1));
+    let manager = redis::aio::ConnectionManager::new(client.clone()).await.unwrap();
+    let nodes = redis::cluster::ClusterClient::new(cluster.nodes.iter().map(Redis::url).collect::<Vec<_>>()).unwrap();
+    let stores = [
+        ("URL", sosa_redis::from_url(&server.url(), "faults").unwrap()),
+        ("Client", sosa_redis::new(client, "faults")),
+        ("Pool", sosa_redis::new(pool.unwrap(), "faults")),
+        ("ConnectionManager", sosa_redis::new(manager, "faults")),
+        ("Sentinels", sosa_redis::from_url(&sentinels.url(), "idle").unwrap()),
+        ("cluster", sosa_redis::from_url(&cluster.url(), "faults").unwrap()),
+        ("ClusterClient", sosa_redis::new(nodes, "faults")),
+    ];
+    for (verb, n) in [("save", 1), ("update", 2), ("destroy", 3)] {
+        for (name, store) in &stores {
+            store.collection("things").save(name, &n).await.unwrap();
+        }
+        for server in [&server].into_iter().chain(&cluster.nodes).chain(&sentinels.servers) {
+            server.tell::<u32>("CLIENT KILL TYPE normal SKIPME yes");
+        }
+        tokio::time::sleep(IDLE).await;
+        for (name, store) in &stores {
+            let things = store.collection::<u32>("things");
+            let done = match verb {
+                "save" => things.save(name, &7).await,
+                // A condition that the script checks, without a load before.
+                "update" => things.save_with(name, &7, Condition::Present.into()).await.map(drop),
+                _ => things.destroy(name).await.map(drop),
+            };
+            assert!(done.is_ok(), "{name}, {verb}: {done:?}");
+        }
+    }
+}
+
+/// A router forgets connections that nobody used: what is sent over them is lost without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_forgets() {
+    let server = Redis::start(&[]);
+    let proxy = Proxy::start(server.address()).await;
+    let things = sosa_redis::from_url(&proxy.url(), "faults").unwrap().collection::<u32>("things");
+    things.save("a", &1).await.unwrap();
+    // Reads that begin at once are answered over another connection.
+    proxy.forget();
+    let loads = futures_util::future::join_all((0..20).map(|_| things.load("a"))).await;
+    let answered = loads.iter().filter(|load| load.as_ref().is_ok_and(|value| *value == Some(1))).count();
+    assert_eq!(answered, 20, "{loads:?}");
+    // A write finds out before it is sent.
+    tokio::time::sleep(IDLE).await;
+    proxy.forget();
+    let began = Instant::now();
+    things.save("a", &2).await.unwrap();
+    println!("a save over a connection that was forgotten: {:?}", began.elapsed());
+    assert_eq!(things.load("a").await.unwrap(), Some(2));
 }

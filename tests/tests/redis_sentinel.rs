@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use sosa::{Collection, ErrorKind, Outcome};
 use sosa_tests::{Load, Report, Sentinels, TASKS, Things};
 
@@ -109,4 +110,23 @@ async fn sentinels_are_gone() {
     let error = unknown.save("a", &2).await.unwrap_err();
     println!("a name that no Sentinel knows: {error}");
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error:?}");
+}
+
+/// The first Sentinel stands still, as one does that the network has cut off: it takes connections, and answers nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_sentinel_does_not_answer() {
+    let mut sentinels = Sentinels::start(&[]);
+    sentinels.sentinels[0].signal(Signal::SIGSTOP);
+    let store = sosa_redis::from_url(&sentinels.url(), "sentinel").unwrap().with_timeout(Duration::from_secs(4));
+    let things: Things = store.collection("things");
+    let began = Instant::now();
+    things.save("a", &1).await.unwrap();
+    println!("connected after {:?}", began.elapsed());
+    // It is asked again and again whether the server is still the one; and it is looked for anew.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    things.load("a").await.unwrap();
+    sentinels.servers[0].kill();
+    let outage = outage(&things).await;
+    println!("{outage:?} until the successor served");
+    sentinels.sentinels[0].signal(Signal::SIGCONT);
 }

@@ -17,7 +17,7 @@ use crate::transport::limits::CONNECT_TO_SOME;
 use crate::transport::node::{LATE, LOST, Node, Registered, UNSENT, name};
 use crate::transport::reconnect::{self, Reconnecting};
 use crate::transport::refusal;
-use crate::transport::request::{Delivery, Request, Track, Undelivered};
+use crate::transport::request::{Delivery, Request, Retry, Track, Undelivered};
 use crate::transport::single::{self, not_sent};
 
 /// How many requests the driver's client gets at once.
@@ -76,13 +76,13 @@ impl Cluster {
     }
 
     /// Sends a request, and waits for its answer. As long as no node serves its slot, it is sent again after a pause.
-    pub(crate) async fn ask(&self, request: Request<'_>, track: &Track) -> Result<Value, Undelivered> {
+    pub(crate) async fn ask(&self, request: Request<'_>, retry: Retry, track: &Track) -> Result<Value, Undelivered> {
         let mut unserved = 0;
         loop {
             let in_flight = InFlight::new(&self.in_flight);
             let mut open = self.nodes.get().await.map_err(not_sent)?;
             track.set_sent(true);
-            let answer = open.connection.ask(request, track).await;
+            let answer = open.connection.ask(request, retry, track).await;
             drop(in_flight);
             match answer {
                 Ok(answer) => {
@@ -110,18 +110,19 @@ impl Cluster {
 impl Nodes {
     /// Sends a request, once at most, to the primary of its first key, even if the client was told to read from
     /// replicas: so that reads see earlier writes.
-    async fn ask(&mut self, request: Request<'_>, track: &Track) -> RedisResult<Value> {
+    async fn ask(&mut self, request: Request<'_>, retry: Retry, track: &Track) -> RedisResult<Value> {
         match request {
             Request::Command(command) => {
                 let command = command.clone();
-                let _registered = Registered::new(name(&command), track);
+                let _registered = Registered::new(name(&command), retry, track);
                 let _place = self.room.acquire().await.expect("it is never closed");
                 let route = RoutingInfo::SingleNode(route(first_key(&command)));
                 self.connection.route_command(command, route).await
             }
             Request::Commands(commands) => {
                 let commands = commands.clone();
-                let _registered = Registered::new(commands.cmd_iter().next().map(name).unwrap_or_default(), track);
+                let _registered =
+                    Registered::new(commands.cmd_iter().next().map(name).unwrap_or_default(), retry, track);
                 let _place = self.room.acquire().await.expect("it is never closed");
                 let (count, route) = (commands.len(), route(commands.cmd_iter().find_map(first_key)));
                 self.connection.route_pipeline(commands, 0, count, route).await.map(Value::Array)

@@ -51,6 +51,24 @@ pub(crate) const LOST_NODE: Duration = Duration::from_millis(20);
 #[cfg(feature = "cluster")]
 pub(crate) const LOOK_AROUND: Duration = Duration::from_millis(100);
 
+/// A connection that has answered nothing for this long is asked whether it is alive before a write is sent over it, since
+/// a write is never sent twice: a server's `timeout`, a balancer or a router may have ended it.
+pub(crate) const IDLE: Duration = Duration::from_secs(1);
+
+/// How long it may take to answer that, before another is made.
+pub(crate) const ALIVE: Duration = Duration::from_millis(500);
+
+/// After how long without a packet the system asks whether a connection that a URL made is alive, so that routers remember
+/// it.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// After this part of a verb's time a read is sent once more, over another connection, if its own answers nobody.
+pub(crate) const READ_AGAIN: u32 = 2;
+
+/// How long one of several Sentinels may take to answer, before the next is asked.
+#[cfg(feature = "sentinel")]
+pub(crate) const SENTINEL: Duration = Duration::from_millis(500);
+
 /// A deadline that no clock reaches, and none overflows with.
 pub(crate) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
@@ -58,12 +76,16 @@ pub(crate) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 
 mod tests {
     use super::*;
 
-    const TABLE: [(&str, Duration); 12] = [
+    const TABLE: [(&str, Duration); 16] = [
         ("a verb, connecting included; `with_timeout` sets it", VERB),
         ("an attempt to connect to a server", CONNECT),
         ("an attempt to connect to what Sentinels name, or to a cluster", CONNECT_TO_SOME),
         ("the first pause after a failed attempt; they double", FIRST_PAUSE),
         ("the longest of these pauses", LONGEST_PAUSE),
+        ("an idle connection, until a write over it asks first whether it is alive", IDLE),
+        ("the answer to that, until another connection is made", ALIVE),
+        ("TCP keepalive, on connections from a URL", KEEPALIVE),
+        ("Sentinels: one that does not answer, until the next is asked; for a URL", SENTINEL),
         ("Sentinels: how often they are asked again", SENTINELS),
         ("cluster: a node that answers nobody, until its connection is made anew", SILENT_NODE),
         ("cluster: an answer that nobody waits for any more", ABANDONED),

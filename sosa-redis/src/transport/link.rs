@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use crate::transport::cluster::Cluster;
 #[cfg(feature = "deadpool")]
 use crate::transport::connector::Connector;
-use crate::transport::manager;
-use crate::transport::request::{Request, Track, Undelivered};
+use crate::transport::manager::Manager;
+use crate::transport::request::{Request, Retry, Track, Undelivered};
 #[cfg(feature = "sentinel")]
 use crate::transport::sentinel::Sentinel;
 use crate::transport::single::Single;
@@ -25,7 +25,7 @@ pub(crate) enum Link {
     #[cfg(feature = "cluster")]
     Cluster(Box<Cluster>),
     /// The driver reconnects.
-    Managed(ConnectionManager),
+    Managed(Box<Manager>),
 }
 
 impl Link {
@@ -33,9 +33,13 @@ impl Link {
         Self::Single(Box::new(Single::of_client(client)))
     }
 
+    pub(crate) fn of_manager(manager: ConnectionManager) -> Self {
+        Self::Managed(Box::new(Manager::new(manager)))
+    }
+
     #[cfg(feature = "sentinel")]
-    pub(crate) fn of_sentinels(client: redis::sentinel::SentinelClient) -> Self {
-        Self::Sentinel(Box::new(Sentinel::new(client)))
+    pub(crate) fn of_sentinels(clients: Vec<redis::sentinel::SentinelClient>) -> Self {
+        Self::Sentinel(Box::new(Sentinel::new(clients)))
     }
 
     #[cfg(feature = "cluster")]
@@ -57,15 +61,15 @@ impl Link {
     }
 
     /// Sends a request and waits for its answer.
-    pub(crate) async fn ask(&self, request: Request<'_>, track: &Track) -> Result<Value, Undelivered> {
+    pub(crate) async fn ask(&self, request: Request<'_>, retry: Retry, track: &Track) -> Result<Value, Undelivered> {
         match self {
-            Self::Single(single) => single.ask(request, track).await,
+            Self::Single(single) => single.ask(request, retry, track).await,
             // Boxed, so that they make the futures of others no larger.
             #[cfg(feature = "sentinel")]
-            Self::Sentinel(sentinel) => Box::pin(sentinel.ask(request, track)).await,
+            Self::Sentinel(sentinel) => Box::pin(sentinel.ask(request, retry, track)).await,
             #[cfg(feature = "cluster")]
-            Self::Cluster(cluster) => Box::pin(cluster.ask(request, track)).await,
-            Self::Managed(manager) => manager::ask(manager, request, track).await,
+            Self::Cluster(cluster) => Box::pin(cluster.ask(request, retry, track)).await,
+            Self::Managed(manager) => manager.ask(request, retry, track).await,
         }
     }
 
@@ -90,16 +94,29 @@ impl Link {
         }
     }
 
+    /// Returns whether a request that gets no answer can be sent over another connection soon. A cluster sees to that
+    /// itself, node by node, and a manager does not let go of its connection.
+    pub(crate) fn can_be_replaced(&self) -> bool {
+        match self {
+            Self::Single(_) => true,
+            #[cfg(feature = "sentinel")]
+            Self::Sentinel(_) => true,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(_) => false,
+            Self::Managed(_) => false,
+        }
+    }
+
     /// Tells that a request which began at this time timed out. A connection that has answered no request since then is
-    /// not used again.
-    pub(crate) fn give_up(&self, began: Instant, answers: u64) {
+    /// not used again. Returns whether it is gone.
+    pub(crate) fn give_up(&self, began: Instant, answers: u64) -> bool {
         match self {
             Self::Single(single) => single.0.give_up(began, answers),
             #[cfg(feature = "sentinel")]
             Self::Sentinel(sentinel) => sentinel.0.give_up(began, answers),
             #[cfg(feature = "cluster")]
             Self::Cluster(cluster) => cluster.nodes.give_up(began, answers),
-            Self::Managed(_) => {}
+            Self::Managed(_) => false,
         }
     }
 }

@@ -5,6 +5,7 @@
 #[cfg(feature = "cluster")]
 pub(crate) mod cluster;
 mod connector;
+mod idle;
 pub(crate) mod limits;
 pub(crate) mod link;
 mod manager;

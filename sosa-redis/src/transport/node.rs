@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout};
 use crate::transport::connector::Connector;
 use crate::transport::limits::{ABANDONED, CONNECT, LOOK_AROUND, LOST_NODE, SILENT_NODE, SLOTS, SLOTS_OF_LOST_NODE};
 use crate::transport::reconnect::Reconnecting;
-use crate::transport::request::{Delivery, Request, Track, Undelivered};
+use crate::transport::request::{Delivery, Request, Retry, Track, Undelivered};
 use crate::transport::single::{exchange, not_sent};
 use crate::transport::tls;
 
@@ -36,9 +36,16 @@ pub(crate) const UNSENT: &str = "SOSAUNSENT";
 
 /// Requests in flight, and whether each was sent, keyed by the address of the command's buffer, which is stable across
 /// the driver's retries (1.8.1).
-static REQUESTS: Mutex<BTreeMap<usize, Arc<AtomicBool>>> = Mutex::new(BTreeMap::new());
+static REQUESTS: Mutex<BTreeMap<usize, InFlight>> = Mutex::new(BTreeMap::new());
 
-fn requests() -> MutexGuard<'static, BTreeMap<usize, Arc<AtomicBool>>> {
+/// A request in flight.
+#[derive(Clone)]
+struct InFlight {
+    sent: Arc<AtomicBool>,
+    retry: Retry,
+}
+
+fn requests() -> MutexGuard<'static, BTreeMap<usize, InFlight>> {
     REQUESTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -50,9 +57,9 @@ pub(crate) struct Registered<'a> {
 }
 
 impl<'a> Registered<'a> {
-    pub(crate) fn new(word: &[u8], track: &'a Track) -> Self {
+    pub(crate) fn new(word: &[u8], retry: Retry, track: &'a Track) -> Self {
         let (address, sent) = (word.as_ptr() as usize, Arc::<AtomicBool>::default());
-        requests().insert(address, sent.clone());
+        requests().insert(address, InFlight { sent: sent.clone(), retry });
         Self { address, sent, track }
     }
 }
@@ -61,7 +68,7 @@ impl Drop for Registered<'_> {
     fn drop(&mut self) {
         let mut requests = requests();
         // Once the driver is done with one, another may be at its address.
-        if requests.get(&self.address).is_some_and(|sent| Arc::ptr_eq(sent, &self.sent)) {
+        if requests.get(&self.address).is_some_and(|found| Arc::ptr_eq(&found.sent, &self.sent)) {
             requests.remove(&self.address);
         }
         if !self.sent.load(Ordering::Relaxed) {
@@ -73,6 +80,7 @@ impl Drop for Registered<'_> {
 /// The right to send a request. It is given back if the request was not sent, or was refused.
 struct Sending {
     sent: Arc<AtomicBool>,
+    retry: Retry,
     track: Track,
     is_refused: bool,
 }
@@ -82,9 +90,9 @@ impl Sending {
     fn new(address: usize) -> Option<Self> {
         // Under the lock, under which the caller reads it when it leaves.
         let requests = requests();
-        let sent = requests.get(&address)?.clone();
+        let InFlight { sent, retry } = requests.get(&address)?.clone();
         let was_sent = sent.swap(true, Ordering::Relaxed);
-        (!was_sent).then(|| Self { sent, track: Track::default(), is_refused: false })
+        (!was_sent).then(|| Self { sent, retry, track: Track::default(), is_refused: false })
     }
 }
 
@@ -134,7 +142,7 @@ impl Node {
         let (began, answers) = (Instant::now(), self.connection.answers());
         let answer = {
             // Without the cooperative budget of the driver's task: see `cluster::AT_ONCE`.
-            let mut answer = pin!(unconstrained(self.exchange(request, &sending.track)));
+            let mut answer = pin!(unconstrained(self.exchange(request, sending.retry, &sending.track)));
             let soon = if self.connection.is_failing() { LOST_NODE } else { SILENT_NODE };
             let late = || io::Error::from(io::ErrorKind::TimedOut).into();
             match unconstrained(timeout(soon, &mut answer)).await {
@@ -162,9 +170,9 @@ impl Node {
         }
     }
 
-    async fn exchange(&self, request: Request<'_>, track: &Track) -> Result<Value, Undelivered> {
+    async fn exchange(&self, request: Request<'_>, retry: Retry, track: &Track) -> Result<Value, Undelivered> {
         let mut open = self.connection.get().await.map_err(not_sent)?;
-        exchange(&self.connection, &mut open, request, track).await
+        exchange(&self.connection, &mut open, request, retry, track).await
     }
 
     /// Returns the error for a request that was not sent. Now and then it is one upon which the driver refreshes its map
@@ -211,7 +219,7 @@ impl Node {
         };
         let (began, answers) = (Instant::now(), self.connection.answers());
         let track = Track::default();
-        let answer = self.exchange(Request::Command(command), &track);
+        let answer = self.exchange(Request::Command(command), Retry::Read, &track);
         match unconstrained(timeout(limit, answer)).await {
             Ok(answer) => answer.map_err(|Undelivered { error, .. }| error),
             Err(_) => {

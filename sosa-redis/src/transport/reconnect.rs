@@ -9,13 +9,15 @@ use tokio::runtime::{self, Handle};
 use tokio::time::{Instant, sleep_until};
 
 use crate::transport::connector::{Attempt, Connector};
-use crate::transport::limits::{FIRST_PAUSE, LONGEST_PAUSE};
+use crate::transport::idle::Idle;
+use crate::transport::limits::{FIRST_PAUSE, IDLE, LONGEST_PAUSE};
 
 /// A connection that is made when it is needed, and again when it was lost.
 pub(crate) struct Reconnecting<C> {
     connector: Connector<C>,
     state: Mutex<State<C>>,
     answers: AtomicU64,
+    idle: Idle,
 }
 
 struct State<C> {
@@ -24,6 +26,9 @@ struct State<C> {
     attempts: u64,
     /// How many attempts failed since the last that did not.
     failed: u32,
+    /// The runtimes in which the connection was proven to be alive: a new one may come after that of the connection has
+    /// ended, and the connection with it.
+    runtimes: Vec<runtime::Id>,
 }
 
 enum Stage<C> {
@@ -56,8 +61,8 @@ enum Next<C> {
 
 impl<C: Clone + Send + Sync + 'static> Reconnecting<C> {
     pub(crate) fn new(connector: Connector<C>) -> Self {
-        let state = State { stage: Stage::Closed(Instant::now(), None), attempts: 0, failed: 0 };
-        Self { connector, state: Mutex::new(state), answers: AtomicU64::default() }
+        let state = State { stage: Stage::Closed(Instant::now(), None), attempts: 0, failed: 0, runtimes: Vec::new() };
+        Self { connector, state: Mutex::new(state), answers: AtomicU64::default(), idle: Idle::new() }
     }
 
     /// Returns the connection. If there is none, joins the attempt in flight or begins one, and fails if that does.
@@ -114,6 +119,8 @@ impl<C: Clone + Send + Sync + 'static> Reconnecting<C> {
                 if is_news {
                     state.stage = Stage::Open(open.clone());
                     state.failed = 0;
+                    state.runtimes.clear();
+                    state.note_runtime();
                 }
                 Ok(open)
             }
@@ -139,6 +146,19 @@ impl<C: Clone + Send + Sync + 'static> Reconnecting<C> {
     /// Notes that an answer came in.
     pub(crate) fn answered(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
+        self.idle.answered();
+    }
+
+    /// Returns whether a connection is certain enough to be alive: it was used a moment ago, and in this runtime.
+    pub(crate) fn is_proven(&self, open: &Open<C>) -> bool {
+        let is_idle = self.idle.is_long() && open.since.elapsed() > IDLE;
+        !is_idle && self.state().runtimes.contains(&Handle::current().id())
+    }
+
+    /// Notes that the connection is alive, and in this runtime.
+    pub(crate) fn proven(&self) {
+        self.answered();
+        self.state().note_runtime();
     }
 
     /// Returns how many answers came in.
@@ -147,11 +167,20 @@ impl<C: Clone + Send + Sync + 'static> Reconnecting<C> {
     }
 
     /// Drops a connection that was open at this time and has answered no request since the count of answers was this. If
-    /// the network dropped it silently, nothing else would tell for many minutes.
-    pub(crate) fn give_up(&self, began: Instant, answers: u64) {
+    /// the network dropped it silently, nothing else would tell for many minutes. Returns whether it is gone, by this or
+    /// before.
+    pub(crate) fn give_up(&self, began: Instant, answers: u64) -> bool {
         let mut state = self.state();
-        if self.answers() == answers && matches!(&state.stage, Stage::Open(open) if open.since <= began) {
-            state.stage = Stage::Closed(Instant::now(), None);
+        match &state.stage {
+            Stage::Open(open) if open.since > began => true,
+            Stage::Open(_) if self.answers() != answers => false,
+            Stage::Open(_) => {
+                state.stage = Stage::Closed(Instant::now(), None);
+                true
+            }
+            Stage::Closed(..) => true,
+            // It may be the first that a request waits for.
+            Stage::Opening { began: since, .. } => *since > began,
         }
     }
 
@@ -170,6 +199,15 @@ impl<C: Clone + Send + Sync + 'static> Reconnecting<C> {
     fn state(&self) -> MutexGuard<'_, State<C>> {
         // It is never left half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C> State<C> {
+    fn note_runtime(&mut self) {
+        let here = Handle::current().id();
+        if !self.runtimes.contains(&here) {
+            self.runtimes.push(here);
+        }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult, Value};
+use tokio::time::timeout;
 
 use crate::transport::connector::{Connector, without_timeouts};
-use crate::transport::limits::{CONNECT, LONGEST_PAUSE};
+use crate::transport::limits::{ALIVE, CONNECT, LONGEST_PAUSE};
 use crate::transport::reconnect::{Open, Reconnecting};
 use crate::transport::refusal;
-use crate::transport::request::{Delivery, Request, Track, Undelivered};
+use crate::transport::request::{Delivery, Request, Retry, Track, Undelivered};
 use crate::transport::tls;
 
 /// A connection to one server.
@@ -30,9 +31,9 @@ impl Single {
     }
 
     /// Sends a request and waits for its answer.
-    pub(crate) async fn ask(&self, request: Request<'_>, track: &Track) -> Result<Value, Undelivered> {
+    pub(crate) async fn ask(&self, request: Request<'_>, retry: Retry, track: &Track) -> Result<Value, Undelivered> {
         let mut open = self.0.get().await.map_err(not_sent)?;
-        let answer = exchange(&self.0, &mut open, request, track).await?;
+        let answer = exchange(&self.0, &mut open, request, retry, track).await?;
         // Its name may lead to another server by now.
         if refusal::is_read_only(&answer) && open.since.elapsed() > LONGEST_PAUSE {
             self.0.lose(&open);
@@ -61,8 +62,13 @@ pub(crate) async fn exchange<C: Multiplexed>(
     reconnecting: &Reconnecting<C>,
     open: &mut Open<C>,
     request: Request<'_>,
+    retry: Retry,
     track: &Track,
 ) -> Result<Value, Undelivered> {
+    if retry == Retry::Never && !reconnecting.is_proven(open) {
+        // Boxed, since it is seldom.
+        *open = Box::pin(alive(reconnecting, open.clone())).await?;
+    }
     track.set_sent(true);
     let answers = reconnecting.answers();
     match send(open.connection.connection(), request).await {
@@ -80,6 +86,21 @@ pub(crate) async fn exchange<C: Multiplexed>(
                 reconnecting.lose(open);
             }
             Err(Undelivered::new(delivery(&error), error))
+        }
+    }
+}
+
+/// Returns a connection that is alive: this one if it answers, whatever it says, or else another.
+async fn alive<C: Multiplexed>(reconnecting: &Reconnecting<C>, mut open: Open<C>) -> Result<Open<C>, Undelivered> {
+    let ping = redis::cmd("PING");
+    match timeout(ALIVE, send(open.connection.connection(), Request::Command(&ping))).await {
+        Ok(Ok(_)) => {
+            reconnecting.proven();
+            Ok(open)
+        }
+        _ => {
+            reconnecting.lose(&open);
+            reconnecting.get().await.map_err(not_sent)
         }
     }
 }
