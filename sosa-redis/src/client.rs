@@ -1,6 +1,6 @@
 //! A call: what one verb asks of the server, by one deadline.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 use sosa::Outcome;
 use tokio::runtime::Handle;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
 use crate::commands::reply;
@@ -74,8 +75,18 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn half_time(&self) -> Instant {
-        self.began + (self.deadline - self.began) / limits::READ_AGAIN
+    /// Waits for an answer for a part of the time, and for all of it if the connection is alive: then it is the server that
+    /// takes its time.
+    async fn answered_in_time<R>(
+        &self,
+        mut asked: Pin<&mut impl Future<Output = R>>,
+        is_alive: impl FnOnce() -> bool,
+    ) -> Result<R, Elapsed> {
+        let first_part = self.began + (self.deadline - self.began) / limits::READ_AGAIN;
+        match timeout_at(first_part, asked.as_mut()).await {
+            Err(_) if is_alive() => timeout_at(self.deadline, asked).await,
+            answer => answer,
+        }
     }
 
     /// Sends a command and returns its answer.
@@ -131,17 +142,11 @@ impl Call<'_> {
         let mut first = None;
         loop {
             let track = Track::default();
-            let is_sent_again = first.is_none() && retry != Retry::Never && link.can_be_replaced();
-            let answer = {
-                let mut asked = pin!(link.ask(request, retry, &track));
-                let patience = if is_sent_again { self.half_time() } else { self.deadline };
-                match timeout_at(patience, &mut asked).await {
-                    // The connection answers others: it is the server that takes its time.
-                    Err(_) if is_sent_again && !link.give_up(self.began, answers) => {
-                        timeout_at(self.deadline, asked).await
-                    }
-                    answer => answer,
-                }
+            let asked = pin!(link.ask(request, retry, &track));
+            let can_be_repeated = first.is_none() && retry != Retry::Never && link.can_be_replaced();
+            let answer = match can_be_repeated {
+                true => self.answered_in_time(asked, || !link.give_up(self.began, answers)).await,
+                false => timeout_at(self.deadline, asked).await,
             };
             let failure = match answer {
                 Ok(Ok(answer)) => match read(answer) {
@@ -157,7 +162,7 @@ impl Call<'_> {
                     let is_sent = delivery != Delivery::NotSent;
                     error::failed(undelivered.error, is_sent, delivery.outcome(retry)).into()
                 }
-                Err(_) if is_sent_again && Instant::now() < self.deadline => {
+                Err(_) if can_be_repeated && Instant::now() < self.deadline => {
                     first = Some(track.late());
                     continue;
                 }
