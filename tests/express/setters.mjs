@@ -38,24 +38,16 @@ async function ask(sid, cookie, act, options = {}) {
   app.use((error, req, res, next) => res.status(500).json(error.message))
   const server = app.listen(0, '127.0.0.1')
   await once(server, 'listening')
-  let status, setCookie
-  try {
-    const response = await fetch(`http://127.0.0.1:${server.address().port}/`, {
-      headers: { connection: 'close', ...(cookie && { cookie }) }, signal: AbortSignal.timeout(1000),
-    })
-    await response.text()
-    status = response.status
-    setCookie = response.headers.getSetCookie()[0]
-  } catch {
-    // It broke off its answer.
-    status = 0
-  }
-  server.closeAllConnections()
+  const headers = { connection: 'close', ...(cookie && { cookie }) }
+  const response = await fetch(`http://127.0.0.1:${server.address().port}/`, { headers })
+  await response.text()
   server.close()
-  return { status, setCookie }
+  return { status: response.status, setCookie: response.headers.getSetCookie()[0] }
 }
 
 const later = new Date(now + hour)
+// Without those that break off Express's answer, so that nothing is stored: expires = true or a text, originalMaxAge = a
+// text or an object.
 const setters = [
   ['maxAge = an hour', (c) => { c.maxAge = hour }],
   ['maxAge = 0', (c) => { c.maxAge = 0 }],
@@ -72,20 +64,16 @@ const setters = [
   ['expires = a date', (c) => { c.expires = later }],
   ['expires = a date that has passed', (c) => { c.expires = new Date(now - hour) }],
   ['expires = false', (c) => { c.expires = false }],
-  ['expires = true', (c) => { c.expires = true }],
   ['expires = null', (c) => { c.expires = null }],
   ['expires = undefined', (c) => { c.expires = undefined }],
   ['expires = 0', (c) => { c.expires = 0 }],
   ['expires = a number', (c) => { c.expires = hour }],
-  ['expires = a text', (c) => { c.expires = later.toUTCString() }],
   ['expires = no date', (c) => { c.expires = new Date('soon') }],
   ['originalMaxAge = an hour', (c) => { c.originalMaxAge = hour }],
-  ['originalMaxAge = a text', (c) => { c.originalMaxAge = '3600000' }],
   ['originalMaxAge = false', (c) => { c.originalMaxAge = false }],
   ['originalMaxAge = a fraction', (c) => { c.originalMaxAge = hour + 0.5 }],
   ['originalMaxAge = 0', (c) => { c.originalMaxAge = 0 }],
   ['originalMaxAge = -1', (c) => { c.originalMaxAge = -1 }],
-  ['originalMaxAge = {}', (c) => { c.originalMaxAge = {} }],
   ['cookie = {}', (c, s) => { s.cookie = {} }],
   ['cookie = { maxAge: an hour }', (c, s) => { s.cookie = { maxAge: hour } }],
   ['cookie = { originalMaxAge: an hour, path: "/" }', (c, s) => { s.cookie = { originalMaxAge: hour, path: '/' } }],
@@ -102,8 +90,7 @@ for (const [number, [note, set]] of setters.entries()) {
   const cookie = made.setCookie.split(';')[0]
   const state = async () => ({ record: await client.get(key), ttl_s: Math.ceil((await client.pTTL(key)) / 1000) })
   const { status } = await ask(sid, cookie, (s) => { s.changed = 1; set(s.cookie, s) })
-  // One that broke off its answer was not saved.
-  const stored = status === 200 ? await state() : { record: null }
+  const stored = await state()
   const vector = { note, sid, cookie_value: cookie.split('=')[1], status, ...stored }
   for (const [name, act, options] of stored.record === null ? [] : [
     ['read', (s) => s.user, {}],
