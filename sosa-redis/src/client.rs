@@ -143,7 +143,7 @@ impl Call<'_> {
         loop {
             let track = Track::default();
             let asked = pin!(link.ask(request, retry, &track));
-            let can_be_repeated = first.is_none() && retry != Retry::Never && link.can_be_replaced();
+            let can_be_repeated = first.is_none() && Delivery::Silent.is_repeated(retry) && link.can_be_replaced();
             let answer = match can_be_repeated {
                 true => self.answered_in_time(asked, || !link.give_up(self.began, answers)).await,
                 false => timeout_at(self.deadline, asked).await,
@@ -163,7 +163,7 @@ impl Call<'_> {
                     error::failed(undelivered.error, is_sent, delivery.outcome(retry)).into()
                 }
                 Err(_) if can_be_repeated && Instant::now() < self.deadline => {
-                    first = Some(track.late());
+                    first = Some(if track.is_sent() { Delivery::Silent } else { Delivery::NotSent });
                     continue;
                 }
                 Err(_) => {

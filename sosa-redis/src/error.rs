@@ -30,7 +30,7 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::SlotMoving => {
-                Self::new(ErrorKind::Unavailable, "a part of the collection is moving to another node, by its slot")
+                Self::new(ErrorKind::Unavailable, "a part of the collection is moving to another node")
             }
             Failure::Error(error) => error,
         }

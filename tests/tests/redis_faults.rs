@@ -477,11 +477,15 @@ async fn a_connection_that_was_closed_meanwhile() {
     }
 }
 
-/// Longer than a connection may be idle before it has to prove that it is alive. It is real time that passes: the server's.
-const IDLE: Duration = Duration::from_millis(1200);
+/// Moves the clock by more than a connection may be idle before it has to prove that it is alive.
+async fn idle() {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_millis(1200)).await;
+    tokio::time::resume();
+}
 
 /// The first write after the server, or a balancer, has closed an idle connection is not lost, since nothing was sent.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn idle_connections_are_closed() {
     let server = Redis::start(&[]);
     let (cluster, sentinels) = (Cluster::start(1, 0, &[]), Sentinels::shared());
@@ -505,7 +509,7 @@ async fn idle_connections_are_closed() {
         for server in [&server].into_iter().chain(&cluster.nodes).chain(&sentinels.servers) {
             server.tell::<u32>("CLIENT KILL TYPE normal SKIPME yes");
         }
-        tokio::time::sleep(IDLE).await;
+        idle().await;
         for (name, store) in &stores {
             let things = store.collection::<u32>("things");
             let done = match verb {
@@ -520,7 +524,7 @@ async fn idle_connections_are_closed() {
 }
 
 /// A router forgets connections that nobody used: what is sent over them is lost without a word.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_router_forgets() {
     let server = Redis::start(&[]);
     let proxy = Proxy::start(server.address()).await;
@@ -532,7 +536,7 @@ async fn a_router_forgets() {
     let answered = loads.iter().filter(|load| load.as_ref().is_ok_and(|value| *value == Some(1))).count();
     assert_eq!(answered, 20, "{loads:?}");
     // A write finds out before it is sent.
-    tokio::time::sleep(IDLE).await;
+    idle().await;
     proxy.forget();
     let began = Instant::now();
     things.save("a", &2).await.unwrap();

@@ -1,7 +1,8 @@
 //! Since when a connection has answered nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use crate::transport::limits::IDLE;
 

@@ -35,6 +35,8 @@ pub(crate) enum Delivery {
     Lost,
     /// It was sent, and there was no answer in time.
     Late,
+    /// It was sent, and its connection has answered no request for a part of the time.
+    Silent,
     /// It was sent, and failed in the driver: the answer cannot be read, for example.
     Failed,
 }
@@ -44,14 +46,14 @@ impl Delivery {
     pub(crate) fn outcome(self, retry: Retry) -> Outcome {
         match (self, retry) {
             (_, Retry::Read) | (Self::NotSent, _) => Outcome::NotApplied,
-            (Self::RefusedInPart | Self::Lost | Self::Late | Self::Failed, _) => Outcome::Unknown,
+            (Self::RefusedInPart | Self::Lost | Self::Late | Self::Silent | Self::Failed, _) => Outcome::Unknown,
         }
     }
 
-    /// Returns whether the request is sent again, once: the connection may have been closed long ago, which shows only
-    /// when it is used.
+    /// Returns whether the request is sent again, once: the connection may have ended long ago, which shows only when it
+    /// is used.
     pub(crate) fn is_repeated(self, retry: Retry) -> bool {
-        self == Self::Lost && retry != Retry::Never
+        matches!(self, Self::Lost | Self::Silent) && retry != Retry::Never
     }
 }
 
@@ -92,11 +94,12 @@ mod tests {
     use super::*;
 
     /// Delivery of a request, as the README tells it, and the outcome of a write.
-    const TABLE: [(&str, Delivery, &str); 5] = [
+    const TABLE: [(&str, Delivery, &str); 6] = [
         ("it was not sent: nothing listens, no connection in time", Delivery::NotSent, "not applied"),
         ("the server refused a part of it", Delivery::RefusedInPart, "unknown"),
         ("the connection was lost before the answer", Delivery::Lost, "unknown"),
         ("no answer in time", Delivery::Late, "unknown"),
+        ("no answer for half of the time, from a connection that answers nobody", Delivery::Silent, "unknown"),
         ("an answer that cannot be read, another failure of the driver's", Delivery::Failed, "unknown"),
     ];
 
