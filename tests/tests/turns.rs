@@ -180,7 +180,7 @@ fn crowd(sessions: &Sessions, cookie: &str) -> Vec<JoinHandle<()>> {
 #[tokio::test]
 async fn a_crowd_keeps_no_session_from_ending() {
     let round = async |n: u64| {
-        let verb = if n % 2 == 0 { Verb::Destroy } else { Verb::Regenerate };
+        let verb = if n.is_multiple_of(2) { Verb::Destroy } else { Verb::Regenerate };
         let store = distant(Duration::from_millis(4));
         let sessions = Sessions::new(SessionOptions::new(store.clone()).max_wait(CROWDED));
         let cookie = new_session(&sessions).await;
