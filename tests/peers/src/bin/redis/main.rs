@@ -1,6 +1,8 @@
 //! Collections on Redis beside the bare driver, a pool that is checked out for each operation, and another
-//! session store: `cargo run --release --bin redis [rounds] [verbs|indexed|pages]`. It starts the server
+//! session store: `cargo run --release --bin redis [rounds] [verbs|indexed|pages|connections]`. It starts the server
 //! itself.
+
+mod connections;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -44,6 +46,11 @@ fn main() {
     if arguments.wants("pages") {
         let mut section = section("redis pages", rounds);
         section.table(&pages(&runtime, rounds));
+        arguments.finish(section);
+    }
+    if arguments.wants("connections") {
+        let mut section = section("redis connections", rounds);
+        connections::tables(&runtime, rounds).iter().for_each(|table| section.table(table));
         arguments.finish(section);
     }
 }
@@ -188,7 +195,7 @@ fn verbs(runtime: &Runtime, rounds: usize) -> [Table; 3] {
         );
 
         // Each task goes between two states of an entry of its own.
-        let script = Arc::new(Script::new(include_str!("../../../../sosa-redis/src/commands/lua/save.lua")));
+        let script = Arc::new(Script::new(include_str!("../../../../../sosa-redis/src/commands/lua/save.lua")));
         let (manager, states_bare) = (bare.clone(), states.clone());
         let hex = [revisions[0].to_string(), revisions[1].to_string()];
         let (collection, states, revisions) = (on_manager.clone(), states.clone(), revisions.clone());
