@@ -77,33 +77,26 @@ impl<T: Model> MemoryCollection<T> {
 
     /// Looks at a live entry, and touches it if asked to.
     fn visit<R>(&self, parts: &Parts<'_>, options: LoadOptions, view: impl Fn(&Slot<T>) -> R) -> Result<Option<R>> {
+        options.validate()?;
         let now = self.clock.now_millis();
         {
             let shard = self.table.read(parts);
-            let touch = options.touch_deadline(now)?;
-            match shard.find(parts) {
-                None => return Ok(None),
-                Some(slot) if slot.is_alive(now) && touch.is_none_or(|deadline| slot.touch(deadline)) => {
-                    return Ok(Some(view(slot)));
-                }
-                // Expired, or touched to an earlier deadline than the queue knows.
-                Some(_) => {}
+            let Some(slot) = shard.find(parts) else { return Ok(None) };
+            let is_alive = slot.is_alive(now);
+            if is_alive && options.touched(slot.deadline(), now).is_none_or(|deadline| slot.touch(deadline)) {
+                return Ok(Some(view(slot)));
             }
+            // Expired, or touched to an earlier deadline than the queue knows.
         }
         let (seen, _expired) = self.table.write(parts, now, |shard| {
             let expired = self.remove_expired(shard, parts, now);
-            if shard.find(parts).is_none() {
-                return (Ok(None), expired);
+            let deadline = shard.find(parts).and_then(|slot| options.touched(slot.deadline(), now));
+            if let Some(deadline) = deadline {
+                shard.set_deadline(parts, deadline);
             }
-            let touched = options.touch_deadline(now).map(|touch| {
-                if let Some(deadline) = touch {
-                    shard.set_deadline(parts, deadline);
-                }
-                shard.find(parts).map(&view)
-            });
-            (touched, expired)
+            (shard.find(parts).map(&view), expired)
         });
-        seen
+        Ok(seen)
     }
 
     fn load_now(&self, id: &str, options: LoadOptions) -> Result<Option<Entry<T>>> {

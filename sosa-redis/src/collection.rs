@@ -164,14 +164,9 @@ impl<T: Model, C: Codec<T>> RedisCollection<T, C> {
     }
 
     async fn load_by(&self, call: &Call<'_>, key: &EntryKey<'_>, options: LoadOptions) -> Result<Option<Entry<T>>> {
-        let touch = match options.touch {
-            None => None,
-            Some(touch) => {
-                let now = Clock::system().now_millis();
-                options.touch_deadline(now)?;
-                Some(Ttl::of(Expiry::After(touch), || now))
-            }
-        };
+        options.validate()?;
+        // Whatever the slack: GETEX costs what GET does.
+        let touch = options.touch.map(|touch| Ttl::of(Expiry::After(touch), || Clock::system().now_millis()));
         let stored = if options.with_expiry {
             let loaded = Box::pin(entries::load_with_expiry(call, slice::from_ref(key), touch)).await?;
             loaded.into_iter().next().ok_or_else(error::unexpected)??

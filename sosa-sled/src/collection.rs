@@ -110,7 +110,7 @@ impl<T, C> SledCollection<T, C> {
 
 impl<T: Model, C: Codec<T>> SledCollection<T, C> {
     async fn load_now(&self, id: &str, options: LoadOptions) -> Result<Option<Entry<T>>> {
-        options.touch_deadline(0)?;
+        options.validate()?;
         let mut missing = None;
         loop {
             let Some(Found { record, deadline }) = self.find(id, options).await? else { return Ok(None) };
@@ -132,15 +132,19 @@ impl<T: Model, C: Codec<T>> SledCollection<T, C> {
         }
     }
 
-    /// Looks for a record, and touches it if asked to.
+    /// Looks for a record, and touches it if asked to and due.
     async fn find(&self, id: &str, options: LoadOptions) -> Result<Option<Found>> {
-        let key = self.scope.key(id)?;
-        if options.touch.is_none() {
+        if options.touch.is_none() || !options.slack.is_zero() {
             let load =
                 |scope: &Scope, key: &[u8]| scope.read(|table, database| table.load(database, &scope.clock, key));
-            let done = self.scope.read_inline(key, load).await?;
-            return Ok(self.scope.tidy(done).await);
+            let done = self.scope.read_inline(self.scope.key(id)?, load).await?;
+            let found = self.scope.tidy(done).await;
+            let is_due = |found: &Found| options.touched(found.deadline, self.scope.clock.now_millis()).is_some();
+            if !found.as_ref().is_some_and(is_due) {
+                return Ok(found);
+            }
         }
+        let key = self.scope.key(id)?;
         let touch = move |scope: &Scope, key: &[u8], turn: &Turn<'_>| {
             scope.write(|table, database| table.touch(database, &scope.clock, key, options, turn))
         };

@@ -211,7 +211,7 @@ impl Table {
                 if deadline.is_past(now) {
                     return Ok(Done::new(None, remove_expired(trees, key, stored).as_deref()));
                 }
-                let (Some(touch), Some(record)) = (options.touch_deadline(now)?, Record::parse(&stored)) else {
+                let (Some(touch), Some(record)) = (options.touched(deadline, now), Record::parse(&stored)) else {
                     return Ok(Done::new(Some(Found { record: stored, deadline }), None));
                 };
                 let touched = Record { deadline: touch, ..record }.to_bytes();

@@ -36,9 +36,9 @@ fn entry<T: Model>(key: &Key<'_>, stored: &(u64, Deadline, Vec<u8>), with_expiry
 impl<T: Model> Collection<T> for TreeCollection<T> {
     async fn load_with(&self, id: &str, options: LoadOptions) -> Result<Option<Entry<T>>> {
         self.at(id, Operation::Load, |key, (entries, _), now| {
-            let touch = options.touch_deadline(now)?;
+            options.validate()?;
             let Some(stored) = entries.get_mut(&key.to_string()) else { return Ok(None) };
-            stored.1 = touch.unwrap_or(stored.1);
+            stored.1 = options.touched(stored.1, now).unwrap_or(stored.1);
             entry(key, stored, options.with_expiry).map(Some)
         })
     }

@@ -82,6 +82,9 @@ pub enum Outcome {
 pub enum Operation {
     /// [`Collection::load_with`](crate::Collection::load_with)
     Load,
+    /// The same with a touch, which in many stores is a write. So an [`Observer`](crate::Observer) is told; an error
+    /// names the verb, [`Load`](Self::Load).
+    Touch,
     /// [`Collection::save_with`](crate::Collection::save_with)
     Save,
     /// [`Collection::destroy_with`](crate::Collection::destroy_with)
@@ -97,6 +100,7 @@ impl Operation {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Load => "load",
+            Self::Touch => "touch",
             Self::Save => "save",
             Self::Destroy => "destroy",
             Self::List => "list",

@@ -11,6 +11,8 @@ use crate::{Cursor, Deadline, Error, ErrorKind, Expiry, Result, Revision};
 pub struct LoadOptions {
     /// Moves the deadline to now plus this, in the same step as the load.
     pub touch: Option<Duration>,
+    /// Lets the deadline stay if a touch would move it by less than this.
+    pub slack: Duration,
     /// Fills [`Entry::expiry`](crate::Entry::expiry).
     pub with_expiry: bool,
     /// Lets the backend leave out [`Entry::revision`](crate::Entry::revision).
@@ -32,6 +34,24 @@ impl LoadOptions {
         self
     }
 
+    /// Lets the deadline stay where it is if a touch would move it by less than this, earlier or later; zero unless set.
+    /// For entries that are touched much more often than their deadline matters: with a slack of a minute they expire up
+    /// to a minute early, and a backend that writes for each touch does so once a minute. One to which a touch costs
+    /// nothing may move the deadline all the same. *Never* is always moved.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use sosa::LoadOptions;
+    /// let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
+    /// let options = LoadOptions::new().touch(hour).slack(minute);
+    /// # assert_eq!((options.touch, options.slack), (Some(hour), minute));
+    /// ```
+    #[must_use]
+    pub fn slack(mut self, slack: Duration) -> Self {
+        self.slack = slack;
+        self
+    }
+
     /// Also returns when the entry expires, after the touch if there is one.
     #[must_use]
     pub fn with_expiry(mut self) -> Self {
@@ -47,18 +67,27 @@ impl LoadOptions {
         self
     }
 
-    /// Returns the deadline that a touch sets. For implementors.
+    /// Checks what no backend accepts, before any I/O. For implementors.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidOption`] for a touch of zero.
-    pub fn touch_deadline(&self, now_millis: u64) -> Result<Option<Deadline>> {
-        match self.touch {
-            Some(Duration::ZERO) => {
-                Err(Error::new(ErrorKind::InvalidOption, "a touch of zero would destroy what it loads; use destroy"))
-            }
-            touch => Ok(touch.map(|duration| Deadline::after(now_millis, duration))),
+    pub fn validate(&self) -> Result<()> {
+        if self.touch == Some(Duration::ZERO) {
+            let why = "a touch of zero would destroy what it loads; use destroy";
+            return Err(Error::new(ErrorKind::InvalidOption, why));
         }
+        Ok(())
+    }
+
+    /// Returns the deadline that an entry with this one gets by the load; `None` if it keeps its own. For implementors.
+    pub fn touched(&self, current: Deadline, now_millis: u64) -> Option<Deadline> {
+        let touched = Deadline::after(now_millis, self.touch?);
+        let is_due = match (current.as_millis(), touched.as_millis()) {
+            (Some(current), Some(touched)) => Duration::from_millis(current.abs_diff(touched)) >= self.slack,
+            _ => current != touched,
+        };
+        is_due.then_some(touched)
     }
 }
 
@@ -333,11 +362,34 @@ mod tests {
 
     #[test]
     fn a_touch_of_zero_is_refused() {
-        let zero = LoadOptions::new().touch(Duration::ZERO).touch_deadline(5);
+        let zero = LoadOptions::new().touch(Duration::ZERO).validate();
         assert_eq!(zero.unwrap_err().kind(), ErrorKind::InvalidOption);
-        let touched = LoadOptions::new().touch(Duration::from_millis(2)).touch_deadline(5);
-        assert_eq!(touched.unwrap(), Some(Deadline::from_millis(7)));
-        assert_eq!(LoadOptions::new().touch_deadline(5).unwrap(), None);
+        assert!(LoadOptions::new().validate().is_ok());
+        assert!(LoadOptions::new().touch(Duration::from_nanos(1)).validate().is_ok());
+    }
+
+    #[test]
+    fn a_deadline_moves_if_it_is_due() {
+        let at = Deadline::from_millis;
+        let touch = LoadOptions::new().touch(Duration::from_millis(100));
+        let slack = touch.slack(Duration::from_millis(10));
+        // At 1,000 a touch of 100 ms leads to 1,100.
+        for (current, always, with_slack) in [
+            (at(1_100), true, false),
+            (at(1_091), true, false),
+            (at(1_090), true, true),
+            (at(1_109), true, false),
+            (at(1_110), true, true),
+            (Deadline::NEVER, true, true),
+        ] {
+            for (options, moves) in [(touch, always), (slack, with_slack)] {
+                assert_eq!(options.touched(current, 1_000), moves.then_some(at(1_100)), "{current:?} {options:?}");
+            }
+            assert_eq!(LoadOptions::new().touched(current, 1_000), None);
+        }
+        let to_never = slack.touch(Duration::MAX);
+        assert_eq!(to_never.touched(at(1_000), 1_000), Some(Deadline::NEVER));
+        assert_eq!(to_never.touched(Deadline::NEVER, 1_000), None);
     }
 
     #[test]

@@ -273,6 +273,7 @@ async fn an_observer_is_told_of_each_call_and_of_no_secret() {
     let things = sosa_memory::new("test").collection::<u32>("things").instrumented("memory", observer);
     things.save("sesame", &31_415_926).await.unwrap();
     things.load("sesame").await.unwrap();
+    things.load_with("sesame", LoadOptions::new().touch(Duration::from_secs(1))).await.unwrap();
     things.load("absent").await.unwrap();
     assert_eq!(things.list().await.unwrap().items.len(), 1);
     things.load("").await.unwrap_err();
@@ -286,6 +287,7 @@ async fn an_observer_is_told_of_each_call_and_of_no_secret() {
         [
             ("memory", Operation::Save, Ending::Done),
             ("memory", Operation::Load, Ending::Done),
+            ("memory", Operation::Touch, Ending::Done),
             ("memory", Operation::Load, Ending::Absent),
             ("memory", Operation::List, Ending::Done),
             ("memory", Operation::Load, Ending::Failed(ErrorKind::InvalidId)),

@@ -88,6 +88,8 @@ macro_rules! __each_rule {
         touch::touch_and_load_are_one_step,
         touch::touch_keeps_value_and_revision,
         touch::touch_never_resurrects,
+        touch::a_touch_with_slack_moves_what_is_due,
+        touch::a_touch_with_slack_ends_within_it,
         condition::absent_saves_only_where_nothing_is,
         condition::present_saves_only_where_something_is,
         condition::revision_saves_only_over_the_state_that_was_read,

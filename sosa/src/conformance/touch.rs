@@ -86,3 +86,43 @@ pub(super) async fn touch_never_resurrects(scene: &Scene) {
         assert_eq!(text(&things, id).await, None, "{id}");
     }
 }
+
+/// A touch with slack moves a deadline that is the slack or more away, earlier and later, and any from *never*.
+pub(super) async fn a_touch_with_slack_moves_what_is_due(scene: &Scene) {
+    let things = scene.open();
+    let (slack, touched) = (10 * scene.short(), 40 * scene.short());
+    for (id, before) in [
+        ("later", Expiry::After(touched - slack * 3 / 2)),
+        ("earlier", Expiry::After(touched + slack * 3 / 2)),
+        ("never", Expiry::Never),
+    ] {
+        put(&things, id, "1", before).await;
+        let old = expiry(&things, id).await;
+        let loaded =
+            things.load_with(id, LoadOptions::new().touch(touched).slack(slack)).await.expect("a touch succeeds");
+        assert!(loaded.is_some());
+        let new = expiry(&things, id).await;
+        assert_ne!(new, old, "{id}: the deadline stays");
+        if old != Expiry::Never {
+            let (new, old) = (time(new), time(old));
+            let moved = new.max(old).duration_since(new.min(old)).expect("it is later");
+            assert!(moved > slack / 2 && moved < slack * 5 / 2, "{id}: it moved by {moved:?}");
+        }
+    }
+}
+
+/// With slack an entry lives at least for the touch less the slack, and the expiry that the load tells is its own.
+pub(super) async fn a_touch_with_slack_ends_within_it(scene: &Scene) {
+    let things = scene.open();
+    let (slack, touched) = (4 * scene.short(), 6 * scene.short());
+    for (id, before) in [("later", touched - slack / 2), ("earlier", touched + slack / 2)] {
+        put(&things, id, "1", Expiry::After(before)).await;
+        let options = LoadOptions::new().touch(touched).slack(slack).with_expiry();
+        let told = things.load_with(id, options).await.expect("a touch succeeds").expect("it is there").expiry;
+        assert_eq!(told, Some(expiry(&things, id).await), "{id}");
+    }
+    scene.elapse(touched - slack).await;
+    for id in ["later", "earlier"] {
+        assert_eq!(text(&things, id).await.as_deref(), Some("1"), "{id}");
+    }
+}

@@ -31,7 +31,7 @@ impl<F: Fn(&Call) + Send + Sync> Observer for F {
 pub struct Call {
     /// The name that the collection was given.
     pub backend: &'static str,
-    /// The verb.
+    /// The verb; a load that touches is [`Operation::Touch`].
     pub operation: Operation,
     /// How it ended.
     pub ending: Ending,
@@ -126,7 +126,7 @@ impl Drop for Started<'_> {
 #[async_trait]
 impl<T: Model, C: Collection<T>, O: Observer> Collection<T> for Instrumented<C, O> {
     async fn load_with(&self, id: &str, options: LoadOptions) -> Result<Option<Entry<T>>> {
-        let call = self.start(Operation::Load);
+        let call = self.start(if options.touch.is_some() { Operation::Touch } else { Operation::Load });
         call.end(self.inner.load_with(id, options).await, Option::is_none)
     }
 

@@ -74,6 +74,9 @@ defects! {
     TouchesAfterTheLoad => touch_and_load_are_one_step,
     TouchRewrites => touch_keeps_value_and_revision,
     TouchRevives => touch_never_resurrects,
+    DoublesTheSlack => a_touch_with_slack_moves_what_is_due,
+    SlackKeepsNever => a_touch_with_slack_moves_what_is_due,
+    SlackTellsTheTouch => a_touch_with_slack_ends_within_it,
     AbsentOverwrites => absent_saves_only_where_nothing_is,
     SwallowsAConflict => absent_saves_only_where_nothing_is,
     PresentCreates => present_saves_only_where_something_is,
@@ -461,6 +464,11 @@ impl BrokenCollection {
                     self.inner.load_with(id, LoadOptions::new().touch(Duration::from_millis(1))).await?;
                     yield_now().await;
                 }
+                D::DoublesTheSlack => options.slack *= 2,
+                D::SlackKeepsNever if !options.slack.is_zero() => {
+                    let current = self.current(id).await.and_then(|entry| entry.expiry);
+                    options.touch = options.touch.filter(|_| current != Some(Expiry::Never));
+                }
                 D::TouchRevives => {
                     if let (None, Some(last)) = (self.current(id).await, self.known(id)) {
                         self.inner.save_with(id, &last, Expiry::After(duration).into()).await?;
@@ -483,6 +491,9 @@ impl BrokenCollection {
         };
         if let Some(entry) = &mut entry {
             entry.revision = self.spoiled_revision(entry.revision);
+            if self.is(D::SlackTellsTheTouch) && told && !options.slack.is_zero() {
+                entry.expiry = options.touch.map(|touch| Expiry::At(self.clock.now() + touch));
+            }
             if self.is(D::TellsADuration) && told {
                 entry.expiry = Some(Expiry::After(Duration::from_secs(3600)));
             }
