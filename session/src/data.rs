@@ -19,7 +19,7 @@ use crate::json::{self, text};
 
 #[cfg(test)]
 pub(crate) use self::record::COMPARED;
-pub(crate) use self::record::{MAX_SPLICES, NewOwn, OWN_KEY, Record};
+pub(crate) use self::record::{MAX_SPLICES, NewOwn, OWN_KEY, OwnMember, Record};
 
 /// The record of a session, as it is stored: a JSON object.
 ///
@@ -27,8 +27,9 @@ pub(crate) use self::record::{MAX_SPLICES, NewOwn, OWN_KEY, Record};
 /// it is asked for, and what nobody edits keeps its bytes. Members are in the order in which they were first inserted.
 ///
 /// The record's own member is `"sosa":{"v":1,"rev":…,"created":…}`: a count of the saves, and when
-/// the session began, in milliseconds since the Unix epoch. It is not among the keys. In a record of
-/// Express the own member is `"cookie":{…}`.
+/// the session began, in milliseconds since the Unix epoch; then its `class`, unless that is the default one, and when its
+/// cookie was `sent` last, if that was later. What else is in it, from a later version, stays. It is not among the keys.
+/// In a record of Express the own member is `"cookie":{…}`.
 ///
 /// ```
 /// use sosa_session::SessionData;
@@ -81,7 +82,7 @@ impl SessionData {
 
     /// Returns how often the session was saved, 0 for one that was not.
     pub fn rev(&self) -> u64 {
-        self.0.meta().rev
+        self.own().rev
     }
 
     /// Returns when the session began; `None` for one that was not saved.
@@ -89,6 +90,12 @@ impl SessionData {
         Some(self.created_millis())
             .filter(|millis| *millis > 0)
             .map(|millis| UNIX_EPOCH + Duration::from_millis(millis))
+    }
+
+    /// Returns the class of the session, `None` for the default one: see
+    /// [`SessionOptions::class`](crate::SessionOptions::class).
+    pub fn class(&self) -> Option<&str> {
+        Some(self.0.class()).filter(|class| !class.is_empty())
     }
 
     /// Returns whether this is what remains of a session that was renewed under another id: for 30
@@ -110,6 +117,11 @@ impl SessionData {
         Record::ended(now_millis, renewed_as.as_str()).into()
     }
 
+    /// Returns what an own member of ours says.
+    pub(crate) fn own(&self) -> OwnMember {
+        self.0.meta().ours
+    }
+
     /// Returns the session under which one that ended goes on.
     pub(crate) fn renewed_as(&self) -> Option<PublicId> {
         self.0.renewed_as()?.parse().ok()
@@ -117,7 +129,7 @@ impl SessionData {
 
     /// Returns when the session began; zero in a record that does not say.
     pub(crate) fn created_millis(&self) -> u64 {
-        self.0.meta().created
+        self.own().created
     }
 
     /// Returns when the session was renewed under another id; zero while it lives.

@@ -7,18 +7,21 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sosa::{Collection, Condition, DestroyOptions, Entry, Expiry, LoadOptions, Outcome, Revision, SaveOptions};
+use sosa::{
+    Collection, Condition, Deadline, DestroyOptions, Entry, Expiry, LoadOptions, Outcome, Revision, SaveOptions,
+};
 use tracing::field::display;
 use tracing::{debug, info, trace, warn};
 
+use crate::class::Class;
 use crate::data::SessionData;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{self, Format, Reading, Rules, Snapshot};
+use crate::format::{self, Format, Reading, Rules, Save, Snapshot, Touch};
 use crate::id::{SessionId, StorageKey};
 use crate::options::{DeadCookie, SessionOptions};
 use crate::outage::Outage;
 use crate::pace::Pace;
-use crate::plan::{Action, Context, CookieAction, Data, IdChange, Origin, ResponseHead, plan};
+use crate::plan::{Action, Context, CookieAction, Data, IdChange, Origin, ResponseHead, Rolling, plan};
 use crate::queue::{Queues, Turn};
 use crate::response::ResponseHeaders;
 use crate::set_cookie::SetCookie;
@@ -32,8 +35,9 @@ const MAX_RENEWALS: usize = 64;
 /// remembered, so that no request that was sent before a renewal takes the new cookie back.
 const DEAD_WITHIN: Duration = Duration::from_secs(20);
 
-/// By how many bytes a record grows that is only saved once more: by those of the count of its saves.
-const MAX_COUNT: usize = 20;
+/// By how many bytes a record grows that is only saved once more: by those of the count of its saves, and of when its cookie
+/// was sent.
+const MAX_GROWTH: usize = 20 + r#","sent":"#.len() + 20;
 
 /// Carries out what is planned for sessions, over one collection.
 #[derive(Debug)]
@@ -121,8 +125,8 @@ impl Engine {
     }
 
     /// Asks for an end or a new beginning, and drops the data.
-    pub(crate) fn start_over(&self, state: &mut State, id_change: IdChange) {
-        state.start_over(id_change);
+    pub(crate) fn start_over(&self, state: &mut State, id_change: IdChange, class: Option<Class>) {
+        state.start_over(id_change, class);
         self.prepare(state);
     }
 
@@ -140,7 +144,12 @@ impl Engine {
         let mut index = 0;
         // The id is hashed here, and not at every access.
         while let Some(key) = state.came_with(index).map(|id| self.format.storage_key(id)) {
-            match self.find(&key, self.format.touch_on_load()).await {
+            // A look back in a response that is under way is no use, or an open stream would keep its session alive.
+            let touch = match state.is_closed() || state.is_unattended() {
+                true => None,
+                false => self.format.touch_on_load(key.class()),
+            };
+            match self.find(&key, Access { touch, ..Access::of(state) }).await {
                 Ok(Found::Live(stored)) => {
                     state.found(index, stored);
                     return Ok(());
@@ -176,15 +185,16 @@ impl Engine {
     /// # Errors
     ///
     /// Besides the store's: [`Decode`](sosa::ErrorKind::Decode) of the store if it is no session.
-    async fn find(&self, key: &StorageKey, touch: Option<Duration>) -> Result<Found> {
-        let Some(Look { reading, revision, at }) = self.read(key, touch).await? else { return Ok(Found::Nothing) };
+    async fn find(&self, key: &StorageKey, access: Access) -> Result<Found> {
+        let Some(look) = self.read(key, access).await? else { return Ok(Found::Nothing) };
+        let Look { reading, revision, at, deadline } = look;
         if let Some(revision) = revision.filter(|_| reading.is_spent()) {
             self.destroy_if_still(key, revision).await?;
         }
         match (reading, revision) {
             (Reading::Live(snapshot), Some(revision)) => {
                 trace!(session = %key, rev = snapshot.data.rev(), "a session was loaded");
-                Ok(Found::Live(Stored { snapshot, revision, at }))
+                Ok(Found::Live(Stored { snapshot, revision, at, deadline }))
             }
             (Reading::Renewed { renewed_as, .. }, _) => Ok(Found::Renewed(renewed_as)),
             (Reading::Over, _) => Ok(Found::Expired),
@@ -193,34 +203,40 @@ impl Engine {
         }
     }
 
-    /// Reads what is stored under a key, and touches it by so much in the same step.
-    async fn read(&self, key: &StorageKey, touch: Option<Duration>) -> Result<Option<Look>> {
-        let loaded = self.load_entry(key, touch).await;
-        self.read_entry(key, touch, loaded).await
+    /// Reads what is stored under a key, and touches it in the same step.
+    async fn read(&self, key: &StorageKey, access: Access) -> Result<Option<Look>> {
+        let loaded = self.load_entry(key, access).await;
+        self.read_entry(key, access.touch, loaded).await
     }
 
-    async fn load_entry(&self, key: &StorageKey, touch: Option<Duration>) -> sosa::Result<Option<Entry<SessionData>>> {
+    async fn load_entry(&self, key: &StorageKey, access: Access) -> sosa::Result<Option<Entry<SessionData>>> {
         let mut options = LoadOptions::new();
-        options.touch = touch;
+        if let Some(Touch { by, slack }) = access.touch {
+            options = options.touch(by).slack(slack);
+        }
+        options.with_expiry = access.with_expiry;
         self.outage.note(self.now_lazily(), self.collection().load_with(key.expose(), options).await)
     }
 
     async fn read_entry(
         &self,
         key: &StorageKey,
-        touch: Option<Duration>,
+        touch: Option<Touch>,
         loaded: sosa::Result<Option<Entry<SessionData>>>,
     ) -> Result<Option<Look>> {
-        let at = self.now();
+        let (at, mut deadline) = (self.now(), None);
         let (reading, revision) = match loaded {
             Ok(None) => return Ok(None),
-            Ok(Some(entry)) => (self.format.read(entry.value, at), Some(entry.revision)),
+            Ok(Some(entry)) => {
+                deadline = entry.expiry.and_then(|expiry| expiry.deadline(at));
+                (self.format.read(entry.value, key.class(), at), Some(entry.revision))
+            }
             Err(error) if error.kind() == sosa::ErrorKind::Decode => (Reading::Unreadable(error.into()), None),
             Err(error) => return Err(error.into()),
         };
         // The touch has prolonged a record that is to be forgotten.
         if let Some((touch, left)) = touch.zip(self.format.kept_for(&reading))
-            && touch > left
+            && touch.by > left
         {
             let options = LoadOptions::new().touch(left).without_revision();
             match self.outage.note(self.now_lazily(), self.collection().load_with(key.expose(), options).await) {
@@ -228,7 +244,36 @@ impl Engine {
                 _ => {}
             }
         }
-        Ok(Some(Look { reading, revision, at }))
+        Ok(Some(Look { reading, revision, at, deadline }))
+    }
+
+    /// Returns when the session ends if nobody uses it, in milliseconds since the Unix epoch; `None` if it does not, or is
+    /// not stored yet.
+    ///
+    /// # Errors
+    ///
+    /// Besides the store's: [`ErrorKind::Ended`] if it has ended by now.
+    pub(crate) async fn expires(&self, state: &mut State) -> Result<Option<u64>> {
+        let (Some(key), Some(stored)) = (self.key(state), state.stored().filter(|_| state.goes_on().is_some())) else {
+            return Ok(None);
+        };
+        let absolute_end = self.format.absolute_end(&stored.snapshot);
+        let deadline = match stored.deadline {
+            Some(deadline) => deadline,
+            // It may have been moved, or left within the slack.
+            None => {
+                let found = self.find(&key, Access::WITH_EXPIRY).await?;
+                let Found::Live(Stored { at, deadline, .. }) = self.or_expired(state, found) else {
+                    return Err(Error::new(
+                        ErrorKind::Ended,
+                        "the session was ended by another request, or has expired",
+                    ));
+                };
+                state.touched(at, deadline);
+                deadline.unwrap_or(Deadline::NEVER)
+            }
+        };
+        Ok(deadline.as_millis().into_iter().chain(absolute_end).min())
     }
 
     // Committing.
@@ -261,7 +306,7 @@ impl Engine {
             Action::Nothing | Action::Load => {}
             Action::Touch => self.touch(state).await?,
             Action::Create => self.create(state).await?,
-            Action::Update => self.update(state).await?,
+            Action::Update => self.update(state, cookie).await?,
             Action::Renew => {
                 if !self.renew(state).await? {
                     // Another request was quicker. The second of two logins is a new session, as a late one is.
@@ -302,9 +347,13 @@ impl Engine {
             false if self.format.may_be_sent(state.goes_on(), state.scheme()) => ResponseHead::Open,
             false => ResponseHead::Insecure,
         };
+        let rolling = match self.format.rolling(state.goes_on(), state.changes().max_age, self.now()) {
+            Rolling::Due if state.is_unattended() => Rolling::Never,
+            rolling => rolling,
+        };
         let context = Context {
             touch_due: state.is_touch_due(),
-            rolling: self.format.rolling(state.goes_on(), state.changes().max_age),
+            rolling,
             takes_back: state.rules().takes_back,
             takes_dead: self.takes_dead(state),
             head,
@@ -443,15 +492,15 @@ impl Engine {
     async fn touch(&self, state: &mut State) -> Result<()> {
         if let (Some(key), Some(stored)) = (self.key(state), state.stored()) {
             let touch = self.format.touch(&stored.snapshot);
-            match self.load_entry(&key, touch).await {
+            match self.load_entry(&key, Access { touch, ..Access::PLAIN }).await {
                 // What was read before is not read again.
                 Ok(Some(entry)) if entry.revision == stored.revision => {
-                    state.touched(self.now());
+                    state.touched(self.now(), None);
                     return Ok(());
                 }
                 loaded => match self.read_entry(&key, touch, loaded).await? {
                     Some(Look { reading: Reading::Live(_), at, .. }) => {
-                        state.touched(at);
+                        state.touched(at, None);
                         return Ok(());
                     }
                     Some(Look { reading: Reading::Unreadable(error), .. }) => return Err(error),
@@ -465,9 +514,12 @@ impl Engine {
         Err(ended(state))
     }
 
-    /// Saves the changes over the state that was read; over a newer one, until it wins.
-    async fn update(&self, state: &mut State) -> Result<()> {
+    /// Saves the changes over the state that was read; over a newer one, until it wins. If the cookie is sent again, that
+    /// is one of them.
+    async fn update(&self, state: &mut State, cookie: CookieAction) -> Result<()> {
         let Some(key) = self.key(state) else { return Err(ended(state)) };
+        let is_sent = cookie == CookieAction::Send;
+        let save = if is_sent { Save::UpdateAndSend } else { Save::Update };
         let mut turn = self.queues.enter_if_occupied(&key).await?;
         let mut is_behind = turn.is_some();
         while let Some(revision) = state.revision() {
@@ -476,10 +528,10 @@ impl Engine {
                 let is_certain = left.is_none();
                 let found = match left {
                     Some(stored) => Found::Live(stored),
-                    None => self.find(&key, None).await?,
+                    None => self.find(&key, Access::of(state)).await?,
                 };
                 state.caught_up(self.or_expired(state, found))?;
-                if state.origin() == Origin::Resumed && state.data() == Data::Same {
+                if state.origin() == Origin::Resumed && state.data() == Data::Same && !is_sent {
                     if is_certain {
                         return Ok(());
                     }
@@ -488,18 +540,18 @@ impl Engine {
                 }
                 continue;
             }
-            let snapshot = self.next(state, false)?;
+            let next = self.next(state, save)?;
             self.pace.wait(&key).await;
             // The pause is none of the turn's time. If the turn has passed on all the same, the condition decides.
             if let Some(turn) = &turn {
                 turn.go_on();
             }
             let began = Instant::now();
-            match self.save(&key, &snapshot, Condition::Revision(revision)).await {
+            match self.save(&key, &next, Condition::Revision(revision)).await {
                 Ok(revision) => {
                     self.pace.saved(&key, began.elapsed());
-                    trace!(session = %key, rev = snapshot.data.rev(), "a session was saved");
-                    let stored = self.stored_now(snapshot, revision);
+                    trace!(session = %key, rev = next.snapshot.data.rev(), "a session was saved");
+                    let stored = self.stored_now(next, revision);
                     if let Some(turn) = turn {
                         turn.leave(stored.clone());
                     }
@@ -520,17 +572,17 @@ impl Engine {
 
     /// Saves a new record under a new id.
     async fn create(&self, state: &mut State) -> Result<()> {
-        let snapshot = self.next(state, true)?;
+        let next = self.next(state, Save::Beginning(state.next_class()))?;
         let mut draft = self.draft(state.next_id()?);
-        let made = self.save_draft(&mut draft, &snapshot).await.map_err(Error::from);
-        self.conclude(state, draft, snapshot, made, "created").await
+        let made = self.save_draft(&mut draft, &next).await.map_err(Error::from);
+        self.conclude(state, draft, next, made, "created").await
     }
 
     /// Starts a session under a new id: first the new record, then the end of the old one, or of all that the request
     /// came with.
     async fn regenerate(&self, state: &mut State, all: bool) -> Result<()> {
-        let snapshot = match self.next(state, true) {
-            Ok(snapshot) => snapshot,
+        let next = match self.next(state, Save::Beginning(state.next_class())) {
+            Ok(next) => next,
             Err(error) => {
                 // An end is honoured even if what was to follow cannot be saved.
                 self.end(state, None, all).await?;
@@ -539,11 +591,11 @@ impl Engine {
             }
         };
         let mut draft = self.draft(state.next_id()?);
-        let started = match self.save_draft(&mut draft, &snapshot).await {
+        let started = match self.save_draft(&mut draft, &next).await {
             Ok(revision) => self.end(state, Some(&draft.key), all).await.map(|()| revision),
             Err(error) => Err(error.into()),
         };
-        self.conclude(state, draft, snapshot, started, "regenerated").await
+        self.conclude(state, draft, next, started, "regenerated").await
     }
 
     /// Goes on under the id of a draft that was made, or leaves nothing of it.
@@ -551,14 +603,14 @@ impl Engine {
         &self,
         state: &mut State,
         draft: Draft,
-        snapshot: Snapshot,
+        next: Next,
         made: Result<Revision>,
         how: &str,
     ) -> Result<()> {
         match made {
             Ok(revision) => {
                 debug!(session = %draft.key, "a session was {how}");
-                state.moved_to(draft.id, self.stored_now(snapshot, revision));
+                state.moved_to(draft.id, self.stored_now(next, revision));
                 Ok(())
             }
             Err(error) => {
@@ -575,9 +627,16 @@ impl Engine {
     ///
     /// [`ErrorKind::Ended`] if another request has ended the session.
     async fn renew(&self, state: &mut State) -> Result<bool> {
-        let draft = match state.renewing() {
-            Some(id) => Draft { is_stored: IsStored::Maybe, ..self.draft(id.clone()) },
-            None => self.draft(SessionId::random()?),
+        let class = state.next_class();
+        let draft = match state.renewing().cloned() {
+            Some(id) if id.class() == class => Draft { is_stored: IsStored::Maybe, ..self.draft(id) },
+            other => {
+                if let Some(id) = other {
+                    // The next try is for another class.
+                    self.discard(&self.format.storage_key(&id)).await;
+                }
+                self.draft(SessionId::random(class)?)
+            }
         };
         let mut renewal = Renewal { draft, may_have_ended: false, stands_alone: true };
         // Before the first call: the future may be dropped, and the renewal asked for again.
@@ -615,7 +674,7 @@ impl Engine {
         {
             // An earlier try may have succeeded.
             renewal.may_have_ended = true;
-            let found = self.find(&old, None).await?;
+            let found = self.find(&old, Access::of(state)).await?;
             if found.is_renewed_as(new) {
                 return self.adopt(state, &renewal.draft.key).await;
             }
@@ -623,18 +682,23 @@ impl Engine {
             renewal.may_have_ended = found.is_still(revision);
         }
         let mut turn = self.queues.enter_if_occupied(&old).await?;
-        if turn.is_some() {
+        let lacks_deadline = |stored: &Stored| state.is_unattended() && stored.deadline.is_none();
+        if turn.is_some() || state.stored().is_some_and(lacks_deadline) {
             renewal.stands_alone &= state.stands_alone();
-            let found = self.find_in_turn(&old, turn.as_ref()).await?;
+            let found = self.find_in_turn(state, &old, turn.as_ref()).await?;
             state.caught_up(self.or_expired(state, found))?;
         }
         while let Some(revision) = state.revision() {
             renewal.stands_alone &= state.stands_alone();
-            let snapshot = self.next(state, false)?;
-            let saved = self.save_draft(&mut renewal.draft, &snapshot).await?;
+            let save = match state.begins_in_class() {
+                true => Save::Beginning(renewal.draft.id.class()),
+                false => Save::Renewal,
+            };
+            let next = self.next(state, save)?;
+            let saved = self.save_draft(&mut renewal.draft, &next).await?;
             let before = mem::replace(&mut renewal.may_have_ended, true);
             let error = match self.end_as(&old, revision, Some(&renewal.draft.key)).await {
-                Ok(()) => return Ok(Some(self.stored_now(snapshot, saved))),
+                Ok(()) => return Ok(Some(self.stored_now(next, saved))),
                 Err(error) if error.is_conflict() || error.outcome() == Outcome::Unknown => error,
                 Err(error) => {
                     renewal.may_have_ended = before;
@@ -643,10 +707,10 @@ impl Engine {
             };
             let waited = if error.is_conflict() { self.take_turn(&old, &mut turn).await } else { Ok(()) };
             // Did this very call end it, and its answer got lost?
-            let found = self.find_in_turn(&old, turn.as_ref()).await;
+            let found = self.find_in_turn(state, &old, turn.as_ref()).await;
             if let Ok(found) = &found {
                 if found.is_renewed_as(new) {
-                    return Ok(Some(self.stored_now(snapshot, saved)));
+                    return Ok(Some(self.stored_now(next, saved)));
                 }
                 // It did not; it may still arrive if the record is as it was.
                 renewal.may_have_ended = found.is_still(revision);
@@ -662,25 +726,25 @@ impl Engine {
 
     /// Goes on with the record that an earlier try of this request has made, and saves the edits since.
     async fn adopt(&self, state: &mut State, new: &StorageKey) -> Result<Option<Stored>> {
-        let Found::Live(stored) = self.find(new, None).await? else { return Ok(None) };
+        let Found::Live(stored) = self.find(new, Access::of(state)).await? else { return Ok(None) };
         let revision = stored.revision;
         state.saved(stored.clone());
         state.rebase()?;
         if state.data() == Data::Same {
             return Ok(Some(stored));
         }
-        let snapshot = self.next(state, false)?;
-        let revision = self.save(new, &snapshot, Condition::Revision(revision)).await?;
-        Ok(Some(self.stored_now(snapshot, revision)))
+        let next = self.next(state, Save::Update)?;
+        let revision = self.save(new, &next, Condition::Revision(revision)).await?;
+        Ok(Some(self.stored_now(next, revision)))
     }
 
     fn draft(&self, id: SessionId) -> Draft {
         Draft { key: self.format.storage_key(&id), id, is_stored: IsStored::No }
     }
 
-    async fn save_draft(&self, draft: &mut Draft, snapshot: &Snapshot) -> sosa::Result<Revision> {
+    async fn save_draft(&self, draft: &mut Draft, next: &Next) -> sosa::Result<Revision> {
         let condition = if draft.is_stored == IsStored::Maybe { Condition::Always } else { Condition::Absent };
-        let saved = self.save(&draft.key, snapshot, condition).await;
+        let saved = self.save(&draft.key, next, condition).await;
         draft.is_stored = match &saved {
             Err(error) if error.is_conflict() => IsStored::Taken,
             Err(error) if error.outcome() != Outcome::Unknown => draft.is_stored,
@@ -741,7 +805,7 @@ impl Engine {
             let left = turn.as_ref().and_then(Turn::take_left).map(|stored| stored.revision);
             let revision = match read.take().or(left) {
                 Some(revision) => revision,
-                None => match self.read(&key, None).await? {
+                None => match self.read(&key, Access::PLAIN).await? {
                     None => return Ok(()),
                     Some(Look { reading: Reading::Renewed { renewed_as, .. }, .. }) => {
                         match renewed_as.filter(|_| follow) {
@@ -751,7 +815,8 @@ impl Engine {
                             // Markers that lead round lead to no session.
                             Some(next) if !passed.contains(&next) => {
                                 passed.push(next);
-                                key = StorageKey::Hashed(next);
+                                // Of which class nobody needs to know for an end.
+                                key = StorageKey::Hashed(next, Class::DEFAULT);
                                 // Who has a turn in one queue waits in no other.
                                 drop(turn.take());
                                 turn = self.queues.enter_if_occupied(&key).await.unwrap_or_default();
@@ -836,30 +901,39 @@ impl Engine {
         state.id().map(|id| self.format.storage_key(id))
     }
 
-    /// Returns the record as it is to be saved.
+    /// Returns the record as it is to be saved, and until when.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::TooLarge`] if it would grow beyond what is allowed.
-    fn next(&self, state: &State, is_new: bool) -> Result<Snapshot> {
-        let base = state.base();
-        let next = self.format.next(base, state.changes(), is_new, self.now())?;
-        let (size, max) = (next.data.size(), self.options.max_size);
-        if size > max && size > base.data.size() + MAX_COUNT {
+    fn next(&self, state: &State, save: Save) -> Result<Next> {
+        let (base, now) = (state.base(), self.now());
+        let snapshot = self.format.next(base, state.changes(), save, now)?;
+        let (size, max) = (snapshot.data.size(), self.options.max_size);
+        if size > max && size > base.data.size() + MAX_GROWTH {
             let message = format!("nothing was saved: the session would have {size} bytes, and may have {max}");
             return Err(Error::new(ErrorKind::TooLarge, message));
         }
-        Ok(next)
+        let expiry = match save {
+            Save::Update | Save::UpdateAndSend if state.is_unattended() => Some(Expiry::Keep),
+            Save::Renewal if state.is_unattended() => {
+                state.stored().and_then(|stored| stored.deadline).map(Expiry::from)
+            }
+            _ => None,
+        };
+        let expiry = expiry.unwrap_or_else(|| self.format.expiry(&snapshot, now));
+        Ok(Next { snapshot, expiry })
     }
 
-    async fn save(&self, key: &StorageKey, snapshot: &Snapshot, condition: Condition) -> sosa::Result<Revision> {
-        let options = SaveOptions::new().expiry(self.format.expiry(snapshot, self.now())).condition(condition);
+    async fn save(&self, key: &StorageKey, next: &Next, condition: Condition) -> sosa::Result<Revision> {
+        let options = SaveOptions::new().expiry(next.expiry).condition(condition);
         self.outage
-            .note_save(self.now_lazily(), self.collection().save_with(key.expose(), &snapshot.data, options).await)
+            .note_save(self.now_lazily(), self.collection().save_with(key.expose(), &next.snapshot.data, options).await)
     }
 
-    fn stored_now(&self, snapshot: Snapshot, revision: Revision) -> Stored {
-        Stored { snapshot, revision, at: self.now() }
+    fn stored_now(&self, next: Next, revision: Revision) -> Stored {
+        let at = self.now();
+        Stored { snapshot: next.snapshot, revision, at, deadline: next.expiry.deadline(at) }
     }
 
     /// Tells a session that has expired since this request read or saved it from one that another request has ended.
@@ -871,10 +945,13 @@ impl Engine {
     }
 
     fn has_expired(&self, stored: &Stored) -> bool {
-        match self.format.expiry(&stored.snapshot, stored.at) {
-            Expiry::After(lifetime) => self.now() >= stored.at.saturating_add(lifetime.as_millis() as u64),
-            _ => false,
-        }
+        // A touch may have left the deadline within its slack.
+        let slack = self.format.touch(&stored.snapshot).map_or(0, |touch| touch.slack.as_millis() as u64);
+        let at_least = || {
+            let expiry = self.format.expiry(&stored.snapshot, stored.at);
+            expiry.deadline(stored.at.saturating_sub(slack))
+        };
+        stored.deadline.or_else(at_least).is_some_and(|deadline| deadline.is_past(self.now()))
     }
 
     // Turns.
@@ -890,12 +967,37 @@ impl Engine {
     }
 
     /// Finds a session as whoever had the turn before has left it.
-    async fn find_in_turn(&self, key: &StorageKey, turn: Option<&Turn<Stored>>) -> Result<Found> {
-        match turn.and_then(Turn::take_left) {
+    async fn find_in_turn(&self, state: &State, key: &StorageKey, turn: Option<&Turn<Stored>>) -> Result<Found> {
+        let access = Access::of(state);
+        match turn.and_then(Turn::take_left).filter(|stored| !access.with_expiry || stored.deadline.is_some()) {
             Some(stored) => Ok(Found::Live(stored)),
-            None => self.find(key, None).await,
+            None => self.find(key, access).await,
         }
     }
+}
+
+/// How a record is read.
+#[derive(Clone, Copy)]
+struct Access {
+    touch: Option<Touch>,
+    with_expiry: bool,
+}
+
+impl Access {
+    const PLAIN: Self = Self { touch: None, with_expiry: false };
+    const WITH_EXPIRY: Self = Self { touch: None, with_expiry: true };
+
+    /// Returns how a request reads what it may save: one that is no use of the session must know the deadline that a
+    /// renewal copies.
+    fn of(state: &State) -> Self {
+        if state.is_unattended() { Self::WITH_EXPIRY } else { Self::PLAIN }
+    }
+}
+
+/// A record as it is to be saved, and until when.
+struct Next {
+    snapshot: Snapshot,
+    expiry: Expiry,
 }
 
 /// What is stored under a key.
@@ -905,6 +1007,8 @@ struct Look {
     revision: Option<Revision>,
     /// When it was read, in milliseconds since the Unix epoch.
     at: u64,
+    /// When it expires, if that was asked for.
+    deadline: Option<Deadline>,
 }
 
 /// A record under a new id, of which no client has been told.

@@ -1,6 +1,7 @@
 //! The secret that a cookie carries, and the public id under which its record is stored.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
@@ -9,9 +10,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::class::Class;
 use crate::error::{Error, ErrorKind, Result};
 
-/// A session's id: 24 random bytes as base64url, 32 characters. Whoever has it has the session.
+/// A session's id: 24 random bytes as base64url, 32 characters, and behind a point the session's class, unless that is the
+/// default one. Whoever has it has the session. What is hashed is all of it, so that it is another session's, and most likely
+/// nobody's, with another class.
 ///
 /// One that a program with Express has made may be any text.
 #[derive(Clone)]
@@ -24,33 +28,52 @@ pub(crate) struct SessionId {
 #[derive(Clone)]
 enum Text {
     // Without an allocation, since each request with a session makes one.
-    Ours([u8; ID_LEN]),
+    Ours {
+        text: [u8; MAX_LEN],
+        class: Class,
+    },
     #[cfg(feature = "express")]
     Express(Box<str>),
 }
 
 const RANDOM_BYTES: usize = 24;
-const ID_LEN: usize = 32;
+const RANDOM_LEN: usize = 32;
+const MAX_LEN: usize = RANDOM_LEN + ".".len() + Class::MAX_LEN;
 
 impl SessionId {
-    /// How many characters one of ours has.
-    pub(crate) const LEN: usize = ID_LEN;
+    /// How many characters one of ours has, without a class and with the longest.
+    pub(crate) const LENGTHS: RangeInclusive<usize> = RANDOM_LEN..=MAX_LEN;
 
     /// Makes a new id from the system's random source.
-    pub(crate) fn random() -> Result<Self> {
+    pub(crate) fn random(class: Class) -> Result<Self> {
         let mut bytes = Zeroizing::new([0; RANDOM_BYTES]);
         getrandom::fill(&mut *bytes)
             .map_err(|error| Error::new(ErrorKind::Random, "the system's random source failed").with_source(error))?;
-        let mut text = [0; ID_LEN];
+        let mut text = [0; RANDOM_LEN];
         URL_SAFE_NO_PAD.encode_slice(*bytes, &mut text).expect("24 bytes are 32 characters of base64");
-        Ok(Self::new(Text::Ours(text)))
+        Ok(Self::ours(&text, class))
     }
 
     /// Reads what a cookie says. Whatever cannot be one of our ids is `None`, so that it costs no
     /// call of the store.
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
-        let text: [u8; ID_LEN] = value.try_into().ok()?;
-        is_base64url(&text).then(|| Self::new(Text::Ours(text)))
+        let (text, class) = value.split_first_chunk()?;
+        let class = match class {
+            [] => Class::DEFAULT,
+            [b'.', class @ ..] => Class::parse(class)?,
+            _ => return None,
+        };
+        is_base64url(text).then(|| Self::ours(text, class))
+    }
+
+    fn ours(random: &[u8; RANDOM_LEN], class: Class) -> Self {
+        let mut text = [0; MAX_LEN];
+        text[..RANDOM_LEN].copy_from_slice(random);
+        if !class.is_default() {
+            text[RANDOM_LEN] = b'.';
+            text[RANDOM_LEN + 1..][..class.as_str().len()].copy_from_slice(class.as_str().as_bytes());
+        }
+        Self::new(Text::Ours { text, class })
     }
 
     /// Takes an id that a program with Express has made, as it is. What no collection takes is `None`.
@@ -71,9 +94,21 @@ impl SessionId {
     /// Returns the secret itself, for the cookie alone.
     pub(crate) fn expose(&self) -> &str {
         match &self.text {
-            Text::Ours(text) => std::str::from_utf8(text).expect("base64 is ASCII"),
+            Text::Ours { text, class } => {
+                let len = RANDOM_LEN + if class.is_default() { 0 } else { ".".len() + class.as_str().len() };
+                std::str::from_utf8(&text[..len]).expect("base64 and the name of a class are ASCII")
+            }
             #[cfg(feature = "express")]
             Text::Express(text) => text,
+        }
+    }
+
+    /// Returns the class of its session.
+    pub(crate) fn class(&self) -> Class {
+        match &self.text {
+            Text::Ours { class, .. } => *class,
+            #[cfg(feature = "express")]
+            Text::Express(_) => Class::DEFAULT,
         }
     }
 
@@ -92,7 +127,7 @@ impl SessionId {
 impl Drop for SessionId {
     fn drop(&mut self) {
         match &mut self.text {
-            Text::Ours(text) => text.zeroize(),
+            Text::Ours { text, .. } => text.zeroize(),
             #[cfg(feature = "express")]
             Text::Express(text) => text.zeroize(),
         }
@@ -125,8 +160,8 @@ impl Ids {
 /// Where the record of a session is stored: what the store calls it. It prints as the public id.
 #[derive(Clone)]
 pub(crate) enum StorageKey {
-    /// Under the hash of its id.
-    Hashed(PublicId),
+    /// Under the hash of its id, which does not tell the class.
+    Hashed(PublicId, Class),
     /// Under the id itself, as Express does it.
     #[cfg(feature = "express")]
     Plain(SessionId),
@@ -136,7 +171,7 @@ impl StorageKey {
     /// Returns the text itself, which may be a secret.
     pub(crate) fn expose(&self) -> &str {
         match self {
-            Self::Hashed(public_id) => public_id.as_str(),
+            Self::Hashed(public_id, _) => public_id.as_str(),
             #[cfg(feature = "express")]
             Self::Plain(id) => id.expose(),
         }
@@ -144,9 +179,18 @@ impl StorageKey {
 
     pub(crate) fn public_id(&self) -> PublicId {
         match self {
-            Self::Hashed(public_id) => *public_id,
+            Self::Hashed(public_id, _) => *public_id,
             #[cfg(feature = "express")]
             Self::Plain(id) => id.public_id(),
+        }
+    }
+
+    /// Returns the class of the session, by its id: a load must know how to touch before it has read anything.
+    pub(crate) fn class(&self) -> Class {
+        match self {
+            Self::Hashed(_, class) => *class,
+            #[cfg(feature = "express")]
+            Self::Plain(id) => id.class(),
         }
     }
 }
@@ -239,22 +283,49 @@ mod tests {
 
     #[test]
     fn ids_are_new_and_can_be_read_back() {
-        let (one, other) = (SessionId::random().unwrap(), SessionId::random().unwrap());
-        assert!(one.expose() != other.expose());
-        assert_eq!(SessionId::parse(one.expose().as_bytes()).unwrap().public_id(), one.public_id());
+        for class in
+            [Class::DEFAULT, Class::parse(b"remembered").unwrap(), Class::parse(&[b'x'; Class::MAX_LEN]).unwrap()]
+        {
+            let (one, other) = (SessionId::random(class).unwrap(), SessionId::random(class).unwrap());
+            assert!(one.expose() != other.expose());
+            assert!(SessionId::LENGTHS.contains(&one.expose().len()));
+            let read = SessionId::parse(one.expose().as_bytes()).unwrap();
+            assert_eq!((read.public_id(), read.class()), (one.public_id(), class));
+        }
     }
 
     #[test]
     fn what_is_no_id_is_refused() {
         let id = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
-        for value in [&id[1..], &format!("{id}A"), "", &id.replace('A', "+"), &id.replace("AA", "é")] {
+        let with = |class: &str| format!("{id}.{class}");
+        for value in [
+            &id[1..],
+            &format!("{id}A"),
+            "",
+            &id.replace('A', "+"),
+            &id.replace("AA", "é"),
+            &with(""),
+            &with("Upper"),
+            &with("a.b"),
+            &with("seventeen-letters"),
+            &format!("{}.a", &id[1..]),
+        ] {
             assert!(SessionId::parse(value.as_bytes()).is_none(), "{value}");
         }
     }
 
+    /// The class is part of what is hashed, so that nobody chooses his own.
+    #[test]
+    fn another_class_is_another_session() {
+        let id = |class: &str| SessionId::parse(format!("AAECAwQFBgcICQoLDA0ODxAREhMUFRYX{class}").as_bytes()).unwrap();
+        let public = ["", ".a", ".b"].map(|class| id(class).public_id());
+        assert!(public[0] != public[1] && public[1] != public[2]);
+        assert_eq!(public[1].as_str(), "bsnsnBeRT6o8kU5B2tpJAMyrS1c4oLW9MKtj1hftmR4");
+    }
+
     #[test]
     fn debug_shows_no_id() {
-        let id = SessionId::random().unwrap();
+        let id = SessionId::random(Class::DEFAULT).unwrap();
         assert!(!format!("{id:?} {:?}", id.public_id()).contains(id.expose()));
     }
 }

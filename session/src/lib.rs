@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod class;
 mod cookie;
 mod data;
 mod edits;
@@ -30,6 +31,8 @@ mod error_page;
 mod signing;
 #[cfg(feature = "tower")]
 mod tower;
+#[cfg(feature = "tower")]
+mod unattended;
 
 pub use cookie::{CookieOptions, Scheme, Secure};
 pub use data::SessionData;
@@ -48,10 +51,15 @@ pub use options::ExpressOptions;
 pub use signing::SigningKey;
 #[cfg(feature = "tower")]
 pub use tower::{SessionFuture, SessionLayer, SessionService};
+#[cfg(feature = "tower")]
+pub use unattended::{UnattendedLayer, UnattendedService};
 
 #[cfg(feature = "tower")]
 pub use http;
 pub use sosa;
+
+#[doc = include_str!("../STAYING_SIGNED_IN.md")]
+pub mod staying_signed_in {}
 
 #[cfg(feature = "express")]
 #[doc = include_str!("../EXPRESS.md")]

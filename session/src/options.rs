@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use sosa::{Clock, Collection};
 
+use crate::class::Class;
 use crate::cookie::{CookieOptions, Scheme};
 use crate::data::SessionData;
-use crate::error::Result;
-#[cfg(feature = "signed")]
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result, shown};
 #[cfg(feature = "signed")]
 use crate::signing::{SigningKey, SigningKeys};
 
@@ -45,6 +44,8 @@ pub struct SessionOptions {
     pub(crate) collection: Arc<dyn Collection<SessionData>>,
     /// Unless told, the default one, which sessions of Express do not have.
     pub(crate) lifetime: Option<Lifetime>,
+    /// Of the other classes, by their names as they were given.
+    classes: Vec<(String, Lifetime)>,
     pub(crate) cookie: CookieOptions,
     pub(crate) clock: Clock,
     pub(crate) scheme: Scheme,
@@ -68,6 +69,7 @@ impl SessionOptions {
         Self {
             collection: shared(collection),
             lifetime: None,
+            classes: Vec::new(),
             cookie: CookieOptions::new(),
             clock: Clock::system(),
             scheme: Scheme::Unknown,
@@ -173,7 +175,39 @@ impl SessionOptions {
         Self { own_memory: true, ..Self::new(memory(Clock::system())) }
     }
 
-    /// Sets how long sessions live.
+    /// Adds a class of sessions, with a lifetime of its own: *stay signed in* beside the default.
+    ///
+    /// The name has 1 to 16 of `a` to `z`, `0` to `9` and `-`. A session is put into the class by
+    /// [`renew_as`](crate::Session::renew_as) or [`regenerate_as`](crate::Session::regenerate_as), and stays in it until it
+    /// ends or is put into another. The class is part of the id that the cookie carries, `<id>.remembered`, and of what the
+    /// store knows the session by, so that a look knows the lifetime before it has read anything, and who changes the class
+    /// in a cookie has the id of no session.
+    ///
+    /// **Roll out the version that has the class everywhere before a program puts sessions into it**: a process that does
+    /// not know a class takes its cookies for none. To take a class out of the options logs its users out.
+    ///
+    /// ```
+    /// use sosa_session::{Lifetime, SessionOptions};
+    /// use std::time::Duration;
+    ///
+    /// const HOUR: Duration = Duration::from_secs(3600);
+    /// let options = SessionOptions::memory()
+    ///     .lifetime(Lifetime::new().idle(2 * HOUR).absolute(12 * HOUR))
+    ///     .class("remembered", Lifetime::new().idle(30 * 24 * HOUR).absolute(90 * 24 * HOUR).persistent());
+    /// assert!(options.validate().is_ok());
+    /// ```
+    #[must_use]
+    pub fn class(mut self, name: impl Into<String>, lifetime: Lifetime) -> Self {
+        self.classes.push((name.into(), lifetime));
+        self
+    }
+
+    /// Returns the classes beside the default one; not those whose names [`validate`](Self::validate) refuses.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = (Class, Lifetime)> {
+        self.classes.iter().filter_map(|(name, lifetime)| Some((Class::parse(name.as_bytes())?, *lifetime)))
+    }
+
+    /// Sets how long sessions live; those of the default class, if there are others.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Lifetime) -> Self {
         self.lifetime = Some(lifetime);
@@ -257,7 +291,7 @@ impl SessionOptions {
     ///
     /// [`Options`](crate::ErrorKind::Options) with the contradiction and how to mend it;
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for what sessions that are shared with Express do not have: a
-    /// lifetime of ours, or keys beside their secrets.
+    /// lifetime of ours, classes, or keys beside their secrets.
     pub fn validate(&self) -> Result<()> {
         #[cfg(feature = "express")]
         if let Some(express) = &self.express {
@@ -267,6 +301,9 @@ impl SessionOptions {
                     "a record of Express does not say when its session began, so a Lifetime is not for sessions that \
                      are shared with it: use ExpressOptions::max_age or ExpressOptions::ttl",
                 );
+            }
+            if !self.classes.is_empty() {
+                return unsupported("sessions that are shared with Express have no classes: leave class out");
             }
             if self.keys.is_some() {
                 return unsupported("the cookies of Express are signed by its own secrets: leave signed out");
@@ -283,6 +320,14 @@ impl SessionOptions {
             None => {}
         }
         self.lifetime.unwrap_or_default().validate()?;
+        for (index, (name, lifetime)) in self.classes.iter().enumerate() {
+            let is_twice = self.classes[..index].iter().any(|(other, _)| other == name);
+            if is_twice || Class::parse(name.as_bytes()).is_none() {
+                let why = if is_twice { "is there twice" } else { "has not 1 to 16 of a to z, 0 to 9 and -" };
+                return Err(Error::new(ErrorKind::Options, format!("the class {} {why}", shown(name))));
+            }
+            lifetime.validate()?;
+        }
         self.cookie.validate()
     }
 }

@@ -51,11 +51,13 @@ pub(crate) enum ResponseHead {
 
 /// When the cookie of a session that goes on is sent again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(not(feature = "express"), allow(dead_code, reason = "a session of our own never rolls"))]
+#[cfg_attr(not(feature = "express"), allow(dead_code, reason = "some are for sessions of Express"))]
 pub(crate) enum Rolling {
-    /// Never: it lives as long as the session can.
+    /// Never: it lives as long as the session can, or was sent not long ago.
     #[default]
     Never,
+    /// Now, and the record is to say so.
+    Due,
     /// When the session is saved.
     WhenSaved,
     /// With every response.
@@ -138,7 +140,9 @@ pub(crate) fn plan(origin: Origin, data: Data, id: IdChange, context: Context) -
         (Origin::Ended, IdChange::Renew | IdChange::Regenerate, Data::Changed) => announce(Action::Create),
 
         (Origin::Resumed, IdChange::Keep, data) => {
+            let is_due = context.rolling == Rolling::Due && open;
             let action = match (data, context.head) {
+                (Data::Same, _) if is_due => Action::Update,
                 (Data::Changed, ResponseHead::Insecure) => Action::Withhold,
                 (Data::Changed, ResponseHead::Open | ResponseHead::Sent) => Action::Update,
                 (Data::Same, _) if context.touch_due => Action::Touch,
@@ -147,7 +151,7 @@ pub(crate) fn plan(origin: Origin, data: Data, id: IdChange, context: Context) -
             let again = match context.rolling {
                 Rolling::Never => false,
                 Rolling::WhenSaved => data == Data::Changed,
-                Rolling::Always => true,
+                Rolling::Due | Rolling::Always => true,
             };
             (action, if again && open { CookieAction::Send } else { CookieAction::Keep })
         }
@@ -175,13 +179,13 @@ mod tests {
     const IDS: [IdChange; 4] = [IdChange::Keep, IdChange::Renew, IdChange::Regenerate, IdChange::Destroy];
     const HEADS: [ResponseHead; 3] = [ResponseHead::Open, ResponseHead::Insecure, ResponseHead::Sent];
 
-    const ROLLINGS: [(Rolling, &str); 3] =
-        [(Rolling::Never, ""), (Rolling::WhenSaved, "saved"), (Rolling::Always, "rolling")];
+    const ROLLINGS: [(Rolling, &str); 4] =
+        [(Rolling::Never, ""), (Rolling::Due, "rolling"), (Rolling::WhenSaved, "saved"), (Rolling::Always, "rolling")];
 
     /// Every combination of origin, data, id and head; `*` stands for all, `|` for or. Behind the
     /// colon what is done, and what becomes of the cookie; then what is done if a touch is due, and
-    /// what becomes of the cookie if it is sent again with what is saved, or always, or if a dead one is taken back, where
-    /// that differs. A cookie that is removed stays where none is taken back.
+    /// what becomes of the cookie if it is sent again with what is saved, or always or now, or if a dead one is taken back,
+    /// where that differs. A cookie that is removed stays where none is taken back.
     const TABLE: &str = "
         None     Same    *                     *               : Nothing    Keep
         None     Changed *                     Open            : Create     Send
@@ -271,6 +275,9 @@ mod tests {
                             for flags in 0..8_u8 {
                                 let [touch_due, takes_back, takes_dead] = [1, 2, 4].map(|flag| flags & flag > 0);
                                 let action = if touch_due { or("touch", row[5]) } else { row[5].to_owned() };
+                                // To send it when it is due is also to save that, whatever else is due.
+                                let is_sent = rolling == Rolling::Due && or(word, row[6]) == "Send";
+                                let action = if is_sent && row[5] == "Nothing" { "Update".to_owned() } else { action };
                                 let cookie = or(word, row[6]);
                                 let cookie = if takes_dead { or("dead", &cookie) } else { cookie };
                                 let cookie = if cookie == "Remove" && !takes_back { "Keep".to_owned() } else { cookie };
@@ -288,7 +295,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(combinations, 3456);
+        assert_eq!(combinations, 4608);
         assert!(used.iter().all(|used| *used), "a row of the table fits nothing");
     }
 
@@ -299,15 +306,17 @@ mod tests {
             for data in DATA {
                 for id in IDS {
                     for head in [ResponseHead::Insecure, ResponseHead::Sent] {
-                        let (touch_due, rolling, takes_back, takes_dead) = (true, Rolling::Always, true, true);
-                        let context = Context { touch_due, rolling, takes_back, takes_dead, head };
-                        let (action, cookie) = plan(origin, data, id, context);
-                        assert_eq!(cookie, CookieAction::Keep);
-                        assert!(!matches!(
-                            action,
-                            Action::Create | Action::Renew | Action::Regenerate | Action::Replace
-                        ));
-                        assert!(action != Action::Update || head == ResponseHead::Sent);
+                        for rolling in [Rolling::Due, Rolling::Always] {
+                            let context =
+                                Context { touch_due: true, rolling, takes_back: true, takes_dead: true, head };
+                            let (action, cookie) = plan(origin, data, id, context);
+                            assert_eq!(cookie, CookieAction::Keep);
+                            assert!(!matches!(
+                                action,
+                                Action::Create | Action::Renew | Action::Regenerate | Action::Replace
+                            ));
+                            assert!(action != Action::Update || head == ResponseHead::Sent);
+                        }
                     }
                 }
             }

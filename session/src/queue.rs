@@ -265,13 +265,14 @@ impl<T> fmt::Debug for Queues<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::class::Class;
     use crate::id::SessionId;
     use futures_util::FutureExt;
 
     const LONG: Duration = Duration::from_secs(3600);
 
     fn key() -> StorageKey {
-        StorageKey::Hashed(SessionId::random().unwrap().public_id())
+        StorageKey::Hashed(SessionId::random(Class::DEFAULT).unwrap().public_id(), Class::DEFAULT)
     }
 
     fn is_empty(queues: &Queues<u8>) -> bool {

@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-#[cfg(feature = "express")]
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
+use tracing::warn;
 
+use crate::class::Class;
 use crate::data::{SessionData, decode, encode};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -326,11 +326,43 @@ impl Session {
     /// # Ok(()) }
     /// ```
     pub async fn renew(&self) -> Result<()> {
+        self.renew_into(None).await
+    }
+
+    /// Does as [`renew`](Self::renew), and puts the session into another class: see
+    /// [`SessionOptions::class`](crate::SessionOptions::class). It keeps the data, and begins anew: its absolute lifetime
+    /// counts from now. Where nothing is stored yet, it is the class of the session to come.
+    ///
+    /// ```
+    /// # use sosa_session::{Lifetime, RequestHead, SessionOptions, Sessions};
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_session::Result<()> {
+    /// const DAY: Duration = Duration::from_secs(86_400);
+    /// let remembered = Lifetime::new().idle(30 * DAY).absolute(90 * DAY).persistent();
+    /// let sessions = Sessions::new(SessionOptions::memory().class("remembered", remembered));
+    /// let session = sessions.open(RequestHead::new([]));
+    /// session.insert("user", "ada").await?;
+    /// session.renew_as("remembered").await?;
+    /// let headers = sessions.close(&session).await?;
+    /// assert!(headers.set_cookie().unwrap().value().contains(".remembered; Path=/; Max-Age=7776000;"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Options`] if there is no such class; [`ErrorKind::Unsupported`] where sessions are shared with Express.
+    pub async fn renew_as(&self, class: &str) -> Result<()> {
+        self.renew_into(Some(self.0.engine.format().class(class)?)).await
+    }
+
+    async fn renew_into(&self, class: Option<Class>) -> Result<()> {
         let mut state = self.loaded_to_leave().await?;
         match (state.id_change(), state.origin()) {
             // There is nothing that could be kept.
-            (IdChange::Keep, Origin::Unreadable) => self.0.engine.start_over(&mut state, IdChange::Regenerate),
-            _ => state.ask_for_renewal(),
+            (IdChange::Keep, Origin::Unreadable) => {
+                self.0.engine.start_over(&mut state, IdChange::Regenerate, class);
+            }
+            _ => state.ask_for_renewal(class),
         }
         Ok(())
     }
@@ -355,10 +387,38 @@ impl Session {
     /// # Ok(()) }
     /// ```
     pub async fn regenerate(&self) -> Result<()> {
+        self.regenerate_into(None).await
+    }
+
+    /// Does as [`regenerate`](Self::regenerate), and starts a session of this class: see
+    /// [`SessionOptions::class`](crate::SessionOptions::class). What to do at a login whose *stay signed in* was ticked.
+    ///
+    /// ```
+    /// # async fn example(session: sosa_session::Session, stay: bool) -> sosa_session::Result<()> {
+    /// match stay {
+    ///     true => session.regenerate_as("remembered").await?,
+    ///     false => session.regenerate().await?,
+    /// }
+    /// session.insert("user", "ada").await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`renew_as`](Self::renew_as).
+    pub async fn regenerate_as(&self, class: &str) -> Result<()> {
+        self.regenerate_into(Some(self.0.engine.format().class(class)?)).await
+    }
+
+    async fn regenerate_into(&self, class: Option<Class>) -> Result<()> {
         let mut state = self.loaded_to_leave().await?;
-        if state.id_change() != IdChange::Destroy {
-            self.0.engine.start_over(&mut state, IdChange::Regenerate);
-        }
+        // An end that was asked for before begins anew as well.
+        let id_change = match state.id_change() {
+            IdChange::Destroy if class.is_none() => return Ok(()),
+            IdChange::Destroy => IdChange::Destroy,
+            _ => IdChange::Regenerate,
+        };
+        self.0.engine.start_over(&mut state, id_change, class);
         Ok(())
     }
 
@@ -383,23 +443,106 @@ impl Session {
     /// ```
     pub async fn destroy(&self) -> Result<()> {
         let mut state = self.loaded_to_leave().await?;
-        self.0.engine.start_over(&mut state, IdChange::Destroy);
+        self.0.engine.start_over(&mut state, IdChange::Destroy, None);
         Ok(())
     }
 
     /// Counts this request as a use of the session, though it reads nothing; in a response that
     /// takes long, such as a stream, it counts as one each time that [`save`](Self::save) follows, which is
-    /// [`ErrorKind::Ended`] if the session has ended elsewhere.
+    /// [`ErrorKind::Ended`] if the session has ended elsewhere. In an [`unattended`](Self::unattended) request it is none.
     pub async fn touch(&self) -> Result<()> {
         let mut state = self.state().await;
-        if state.origin() == Origin::Unloaded {
+        if state.origin() == Origin::Unloaded && !state.is_closed() {
             return self.0.engine.load(&mut state).await;
         }
         state.ask_for_touch();
         Ok(())
     }
 
-    /// Throws away all that this request did and did not save, and loads the session again.
+    /// Makes what this request does no use of its session, for requests that a page makes by itself: polling must not keep
+    /// a session alive that nobody is in front of. Looks do not move the deadline, saves keep it, and a renewal copies it,
+    /// but for one [into a class](Self::renew_as); a session that begins gets its lifetime. A cookie that rolls is not sent
+    /// again. For whole routes there is `UnattendedLayer` of the feature `tower`.
+    ///
+    /// Call it before anything else is asked of the session. If another request uses the session at the same moment as this
+    /// one renews it, that use may be lost.
+    ///
+    /// ```
+    /// # use sosa_session::sosa::Clock;
+    /// # use sosa_session::{Lifetime, RequestHead, Session, SessionOptions, Sessions};
+    /// # use std::time::Duration;
+    /// /// Asked by each open page once a minute.
+    /// async fn unread(session: Session) -> sosa_session::Result<u32> {
+    ///     session.unattended()?;
+    ///     Ok(session.get("unread").await?.unwrap_or(0))
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_session::Result<()> {
+    /// # let clock = Clock::manual();
+    /// # let lifetime = Lifetime::new().idle(Duration::from_secs(30 * 60));
+    /// # let sessions = Sessions::new(SessionOptions::memory().clock(clock.clone()).lifetime(lifetime));
+    /// # let login = sessions.open(RequestHead::new([]));
+    /// # login.insert("unread", 2).await?;
+    /// # let cookie = sessions.close(&login).await?.into_set_cookie().unwrap();
+    /// # let open = || sessions.open(RequestHead::new([("cookie", cookie.value().split(';').next().unwrap().as_bytes())]));
+    /// # for minute in 1..=40 {
+    /// #     clock.advance(Duration::from_secs(60));
+    /// #     assert_eq!(unread(open()).await?, if minute < 30 { 2 } else { 0 });
+    /// # }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Options`], with an event, if the session has been looked up before: that was a use.
+    pub fn unattended(&self) -> Result<()> {
+        let in_time = match self.0.slot.try_lock().as_deref_mut() {
+            Ok(Slot::Unused(unused)) => {
+                unused.arrival.is_unattended = true;
+                true
+            }
+            Ok(Slot::Used(state)) => state.set_unattended(),
+            // Some task is looking.
+            Err(_) => false,
+        };
+        if in_time {
+            return Ok(());
+        }
+        warn!("a request is no use of its session, and says so after it has looked the session up: that was a use");
+        Err(Error::new(ErrorKind::Options, "the session was looked up before: ask for `unattended` first"))
+    }
+
+    /// Returns when the session ends if nobody uses it any more; `None` for one that is not stored yet, or never ends.
+    ///
+    /// In an [`unattended`](Self::unattended) request it costs no call beside the look, and moves nothing: what a page asks
+    /// that warns its user in time. In others it is a use like any, and asks the store by a call of its own.
+    ///
+    /// ```
+    /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
+    /// # use std::time::{Duration, SystemTime};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_session::Result<()> {
+    /// # let sessions = Sessions::new(SessionOptions::memory());
+    /// # let session = sessions.open(RequestHead::new([]));
+    /// assert_eq!(session.expires().await?, None);
+    /// session.insert("user", "ada").await?;
+    /// session.save().await?;
+    /// let left = session.expires().await?.unwrap().duration_since(SystemTime::now()).unwrap();
+    /// assert!(left > Duration::from_secs(86_000), "a day, unless the options say otherwise");
+    /// # sessions.close(&session).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Ended`] if it has ended since this request looked it up.
+    pub async fn expires(&self) -> Result<Option<SystemTime>> {
+        let mut state = self.loaded().await?;
+        let expires = self.0.engine.expires(&mut state).await?;
+        Ok(expires.and_then(|millis| UNIX_EPOCH.checked_add(Duration::from_millis(millis))))
+    }
+
+    /// Throws away all that this request did and did not save, and loads the session again. In a response that is under way
+    /// this is no use of the session, so that an open stream does not keep it alive; call [`touch`](Self::touch) and
+    /// [`save`](Self::save) where it should.
     pub async fn reload(&self) -> Result<()> {
         let mut state = self.state().await;
         self.0.engine.reload(&mut state).await
@@ -513,6 +656,15 @@ impl Session {
         let state = self.loaded().await?;
         supported(state.rules().says_history, "a record of Express does not say when its session began")?;
         Ok(state.base().data.created())
+    }
+
+    /// Returns the class of the session, `None` for the default one: see
+    /// [`SessionOptions::class`](crate::SessionOptions::class). That of a session which this request puts into another is
+    /// told once it is saved.
+    pub async fn class(&self) -> Result<Option<String>> {
+        let state = self.loaded().await?;
+        let class = state.goes_on().map(|session| session.class).filter(|class| !class.is_default());
+        Ok(class.map(|class| class.as_str().to_owned()))
     }
 
     /// Returns whether nothing is stored of the session yet.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::{env, fs};
@@ -174,11 +175,11 @@ impl SigningKeys {
         written
     }
 
-    /// Returns whether a cookie's value has the length and the beginning of a signed id of this length, so that its
+    /// Returns whether a cookie's value has the length and the beginning of a signed id of such a length, so that its
     /// signature is worth computing. Of each character one to three may be written.
-    pub(crate) fn may_have_signed(value: &[u8], id_len: usize) -> bool {
-        let least = "s:".len() + id_len + ".".len() + SIGNATURE_LEN;
-        (least..=3 * least).contains(&value.len()) && value[0] == b's'
+    pub(crate) fn may_have_signed(value: &[u8], lengths: RangeInclusive<usize>) -> bool {
+        let around = "s:".len() + ".".len() + SIGNATURE_LEN;
+        (lengths.start() + around..=3 * (lengths.end() + around)).contains(&value.len()) && value[0] == b's'
     }
 
     /// Reads the id in a cookie's value, if one of the keys has signed it.

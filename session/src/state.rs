@@ -28,9 +28,10 @@
 
 use std::net::IpAddr;
 
-use sosa::Revision;
+use sosa::{Deadline, Revision};
 use tracing::warn;
 
+use crate::class::Class;
 use crate::cookie::Scheme;
 use crate::edits::Edits;
 use crate::error::{Error, Result};
@@ -68,6 +69,8 @@ pub(crate) struct State {
     failure: Option<Error>,
     /// The head of the response has been sent.
     is_closed: bool,
+    /// What the request does is no use of the session.
+    is_unattended: bool,
 }
 
 /// How a request came.
@@ -83,6 +86,8 @@ pub(crate) struct Arrival {
     pub(crate) is_navigation: bool,
     /// When, if its cookie may be taken back: in milliseconds since the Unix epoch.
     pub(crate) at: Option<u64>,
+    /// What it does is no use of its session.
+    pub(crate) is_unattended: bool,
 }
 
 /// A record, and its state in the store.
@@ -92,6 +97,8 @@ pub(crate) struct Stored {
     pub(crate) revision: Revision,
     /// When it was read, saved or touched last, in milliseconds since the Unix epoch.
     pub(crate) at: u64,
+    /// When it expires in the store, if that is known.
+    pub(crate) deadline: Option<Deadline>,
 }
 
 /// What is found under an id.
@@ -120,6 +127,8 @@ struct Asked {
     edits: Edits,
     max_age: NewMaxAge,
     id_change: IdChange,
+    /// That of the session under another id, if it is to have another.
+    class: Option<Class>,
     /// The deadline has to be moved, should nothing else move it.
     touch_due: bool,
     last_save: LastSave,
@@ -141,9 +150,9 @@ pub(crate) enum LastSave {
 
 impl State {
     pub(crate) fn new(rules: Rules, arrival: Arrival, is_closed: bool) -> Self {
-        let Arrival { ids, has_foreign_cookie, scheme, peer, at: came_at, is_navigation: _ } = arrival;
+        let Arrival { ids, has_foreign_cookie, scheme, peer, at: came_at, is_navigation: _, is_unattended } = arrival;
         let Ids { first: id, others } = ids;
-        let touch_due = id.is_some() && rules.touches_each_request;
+        let touch_due = id.is_some() && rules.touches_each_request && !is_unattended;
         Self {
             rules,
             scheme,
@@ -166,6 +175,7 @@ impl State {
             has_expired: false,
             failure: None,
             is_closed,
+            is_unattended,
         }
     }
 
@@ -259,6 +269,22 @@ impl State {
         self.is_closed
     }
 
+    pub(crate) fn is_unattended(&self) -> bool {
+        self.is_unattended
+    }
+
+    /// Returns the class of the session that will be created, or renewed.
+    pub(crate) fn next_class(&self) -> Class {
+        let goes_on = self.asked.id_change == IdChange::Renew && matches!(self.origin, Origin::Resumed | Origin::Ended);
+        let kept = self.id.as_ref().filter(|_| goes_on).map(SessionId::class);
+        self.asked.class.or(kept).unwrap_or_default()
+    }
+
+    /// Returns whether the session is to begin anew under its next id, with the data kept: in a class that was asked for.
+    pub(crate) fn begins_in_class(&self) -> bool {
+        self.asked.id_change == IdChange::Renew && self.asked.class.is_some()
+    }
+
     /// Returns the id of the session as it is: the client's, or that of the session that will be created.
     pub(crate) fn current_id(&mut self) -> Result<SessionId> {
         if let Some(id) = self.id.as_ref().filter(|_| self.goes_on().is_some()) {
@@ -271,7 +297,9 @@ impl State {
 
     /// Takes the id of the session that will be created.
     pub(crate) fn next_id(&mut self) -> Result<SessionId> {
-        self.next.take().map_or_else(SessionId::random, Ok)
+        let class = self.next_class();
+        let shown = self.next.take().filter(|id| id.class() == class);
+        shown.map_or_else(|| SessionId::random(class), Ok)
     }
 
     // Requests of the handler.
@@ -336,20 +364,33 @@ impl State {
     }
 
     pub(crate) fn ask_for_touch(&mut self) {
-        self.asked.touch_due = true;
+        self.asked.touch_due = !self.is_unattended;
     }
 
-    /// Asks for a new id; not after an end or a new beginning, which give one, too.
-    pub(crate) fn ask_for_renewal(&mut self) {
+    /// Makes what the request does no use of the session. Returns whether that was in time: a look may have moved the
+    /// deadline.
+    pub(crate) fn set_unattended(&mut self) -> bool {
+        let in_time = self.origin == Origin::Unloaded || self.id.is_none();
+        if in_time {
+            (self.is_unattended, self.asked.touch_due) = (true, false);
+        }
+        in_time
+    }
+
+    /// Asks for a new id, and for another class if one is named; not after an end or a new beginning, which give an id,
+    /// too.
+    pub(crate) fn ask_for_renewal(&mut self, class: Option<Class>) {
         self.ask_for_more();
         if self.asked.id_change == IdChange::Keep {
             self.asked.id_change = IdChange::Renew;
         }
+        self.asked.class = class.or(self.asked.class);
     }
 
-    /// Asks for an end or a new beginning, and drops the data. It may always be asked for again.
-    pub(crate) fn start_over(&mut self, id_change: IdChange) {
-        self.asked = Asked { id_change, ..Asked::default() };
+    /// Asks for an end or a new beginning, in this class or the default one, and drops the data. It may always be asked for
+    /// again.
+    pub(crate) fn start_over(&mut self, id_change: IdChange, class: Option<Class>) {
+        self.asked = Asked { id_change, class, ..Asked::default() };
     }
 
     /// Drops the edits, and not what is asked for the id.
@@ -405,7 +446,7 @@ impl State {
         self.drop_changes();
         if self.origin != Origin::None {
             self.origin = Origin::Unloaded;
-            self.asked.touch_due = self.rules.touches_each_request;
+            self.asked.touch_due = self.rules.touches_each_request && !self.is_unattended;
         }
     }
 
@@ -429,10 +470,10 @@ impl State {
         self.stored = Some(stored);
     }
 
-    /// The deadline was moved.
-    pub(crate) fn touched(&mut self, at: u64) {
+    /// The deadline was moved, or asked for.
+    pub(crate) fn touched(&mut self, at: u64, deadline: Option<Deadline>) {
         if let Some(stored) = &mut self.stored {
-            stored.at = at;
+            (stored.at, stored.deadline) = (at, deadline);
         }
     }
 
@@ -457,8 +498,9 @@ impl State {
             self.leave(Origin::None);
         }
         // Of a session that is still to be made.
-        let max_age = self.asked.max_age.filter(|_| self.stored.is_none());
-        self.asked = Asked { max_age, ..Asked::default() };
+        let to_be_made = self.stored.is_none();
+        let (max_age, class) = (self.asked.max_age.filter(|_| to_be_made), self.asked.class.filter(|_| to_be_made));
+        self.asked = Asked { max_age, class, ..Asked::default() };
         if cookie != CookieAction::Keep {
             self.cookie = cookie;
         }

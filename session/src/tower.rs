@@ -1,16 +1,18 @@
 //! The middleware: it wires [`Sessions`] to tower, and decides nothing.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum_core::BoxError;
 use axum_core::body::Body;
 use bytes::Bytes;
 use http::header::{COOKIE, HeaderName};
-use http::{Extensions, Request, Response};
+use http::{Extensions, HeaderMap, Request, Response, Uri};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -59,10 +61,26 @@ static SEC_FETCH_MODE: HeaderName = HeaderName::from_static(FETCH_MODE);
 #[derive(Clone)]
 #[must_use]
 pub struct SessionLayer {
-    sessions: Sessions,
+    sessions: Choice,
     peer: FindPeer,
     scheme: FindScheme,
     on_error: Option<OnError>,
+}
+
+/// Which sessions a request has.
+#[derive(Clone)]
+enum Choice {
+    One(Sessions),
+    ByRequest(Arc<dyn Fn(&Uri, &HeaderMap) -> Sessions + Send + Sync>),
+}
+
+impl Choice {
+    fn of<B>(&self, request: &Request<B>) -> Cow<'_, Sessions> {
+        match self {
+            Self::One(sessions) => Cow::Borrowed(sessions),
+            Self::ByRequest(choose) => Cow::Owned(choose(request.uri(), request.headers())),
+        }
+    }
 }
 
 /// Finds out who sent a request from what the server left in its extensions.
@@ -88,6 +106,34 @@ impl SessionLayer {
     /// As [`Sessions::try_new`].
     pub fn try_new(options: impl Into<SessionOptions>) -> Result<Self> {
         Sessions::try_new(options).map(Self::from)
+    }
+
+    /// Makes a layer that chooses the sessions by the request: such as a cookie domain for each of several hosts. Make the
+    /// [`Sessions`] once and choose among them: what they know of waiting requests is their own.
+    ///
+    /// The `Host` header is the client's word: let an unknown one have the sessions of a host of yours, whose cookie its
+    /// browser then refuses.
+    ///
+    /// ```
+    /// use sosa_session::{CookieOptions, SessionLayer, SessionOptions, Sessions};
+    ///
+    /// # fn example(collection: impl sosa_session::sosa::Collection<sosa_session::SessionData> + 'static) {
+    /// let options = SessionOptions::new(collection);
+    /// let of = |domain: &str| Sessions::new(options.clone().cookie(CookieOptions::new().domain(domain)));
+    /// let (example, other) = (of("example.test"), of("other.test"));
+    /// let layer = SessionLayer::by_request(move |uri, headers| {
+    ///     let host = headers.get("host").and_then(|host| host.to_str().ok()).or(uri.host()).unwrap_or_default();
+    ///     let is_other = host.split(':').next().is_some_and(|host| host == "other.test" || host.ends_with(".other.test"));
+    ///     if is_other { other.clone() } else { example.clone() }
+    /// });
+    /// # }
+    /// ```
+    pub fn by_request(choose: impl Fn(&Uri, &HeaderMap) -> Sessions + Send + Sync + 'static) -> Self {
+        Self::of(Choice::ByRequest(Arc::new(choose)))
+    }
+
+    fn of(sessions: Choice) -> Self {
+        Self { sessions, peer: |_| None, scheme: |_| Scheme::Unknown, on_error: None }
     }
 
     /// Says how to find out who sent a request, for a [`TrustProxy`](crate::TrustProxy) that depends on it.
@@ -143,48 +189,52 @@ impl SessionLayer {
     /// });
     /// ```
     pub fn on_error(mut self, page: impl Fn(&Error, Response<Body>) -> Response<Body> + Send + Sync + 'static) -> Self {
-        self.on_error = Some(std::sync::Arc::new(page));
+        self.on_error = Some(Arc::new(page));
         self
     }
 
-    fn open<B>(&self, request: &Request<B>, outer: Option<Session>) -> Session {
+    fn open<B>(&self, sessions: &Sessions, request: &Request<B>, outer: Option<Session>) -> Session {
         let (headers, extensions) = (request.headers(), request.extensions());
         let mut cookies = headers.get_all(COOKIE).iter().map(|value| (COOKIE.as_str(), value.as_bytes())).peekable();
-        let of_proxy = if self.sessions.trusts_any_proxy() { &Forwarded::HEADERS[..] } else { &[] };
+        let of_proxy = if sessions.trusts_any_proxy() { &Forwarded::HEADERS[..] } else { &[] };
         let of_proxy = of_proxy.iter().flat_map(|name| headers.get_all(*name).iter().map(|it| (*name, it.as_bytes())));
         // It only tells what becomes of a cookie.
         let mode = if cookies.peek().is_some() { headers.get(&SEC_FETCH_MODE) } else { None };
         let mode = mode.map(|value| (FETCH_MODE, value.as_bytes()));
         let head = RequestHead::new(cookies.chain(mode).chain(of_proxy));
         let head = head.peer((self.peer)(extensions)).scheme((self.scheme)(extensions));
-        self.sessions.open_within(head, outer)
+        sessions.open_within(head, outer)
     }
+}
 
-    /// Returns whether one of the sessions that layers around this one have opened is that of this layer.
-    fn is_open(&self, outer: &Session) -> bool {
-        let engine = self.sessions.engine();
-        let is_same = outer.with_outer().any(|outer| outer.is_of(engine));
-        let has_name = |outer: &Session| outer.cookie_name() == self.sessions.cookie_name();
-        if !is_same && outer.with_outer().any(has_name) && engine.told().of_layers.is_now() {
-            warn!(
-                cookie = self.sessions.cookie_name(),
-                "a SessionLayer is inside another of other options, and their cookies have one name: a browser keeps \
-                 one of them"
-            );
-        }
-        is_same
+/// Returns whether one of the sessions that layers around a layer have opened is of its sessions.
+fn is_open(sessions: &Sessions, outer: &Session) -> bool {
+    let engine = sessions.engine();
+    let is_same = outer.with_outer().any(|outer| outer.is_of(engine));
+    let has_name = |outer: &Session| outer.cookie_name() == sessions.cookie_name();
+    if !is_same && outer.with_outer().any(has_name) && engine.told().of_layers.is_now() {
+        warn!(
+            cookie = sessions.cookie_name(),
+            "a SessionLayer is inside another of other options, and their cookies have one name: a browser keeps one of \
+             them"
+        );
     }
+    is_same
 }
 
 impl From<Sessions> for SessionLayer {
     fn from(sessions: Sessions) -> Self {
-        Self { sessions, peer: |_| None, scheme: |_| Scheme::Unknown, on_error: None }
+        Self::of(Choice::One(sessions))
     }
 }
 
 impl fmt::Debug for SessionLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionLayer").field("sessions", &self.sessions).finish_non_exhaustive()
+        let mut layer = f.debug_struct("SessionLayer");
+        if let Choice::One(sessions) = &self.sessions {
+            layer.field("sessions", sessions);
+        }
+        layer.finish_non_exhaustive()
     }
 }
 
@@ -219,9 +269,10 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let sessions = self.layer.sessions.of(&request);
         let session = match request.extensions().get() {
-            Some(outer) if self.layer.is_open(outer) => None,
-            outer => Some(self.layer.open(&request, outer.cloned())),
+            Some(outer) if is_open(&sessions, outer) => None,
+            outer => Some(self.layer.open(&sessions, &request, outer.cloned())),
         };
         if let Some(session) = &session {
             request.extensions_mut().insert(session.clone());

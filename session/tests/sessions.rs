@@ -806,7 +806,7 @@ async fn a_session_does_not_grow_beyond_its_limit() {
     let session = old.open(RequestHead::new(jar.iter().map(|cookie| ("cookie", cookie.as_bytes()))));
     session.insert("blob", large(5 * MAX)).await.unwrap();
     drop(old.close(&session).await.unwrap());
-    for (edit, is_allowed) in [(large(5 * MAX + 30), false), (large(4 * MAX), true), (large(4 * MAX + 30), false)] {
+    for (edit, is_allowed) in [(large(5 * MAX + 60), false), (large(4 * MAX), true), (large(4 * MAX + 60), false)] {
         let session = site.open(&jar);
         assert_eq!(session.get::<String>("user").await.unwrap().as_deref(), Some("ada"), "it opens");
         session.insert("blob", edit).await.unwrap();

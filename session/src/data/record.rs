@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use crate::class::Class;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::{self, Range, Span};
 
@@ -31,10 +32,8 @@ pub(crate) struct Record {
 /// What the record says of itself, and where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Meta {
-    /// How often the session was saved.
-    pub(crate) rev: u64,
-    /// When it began; zero in a record that does not say.
-    pub(crate) created: u64,
+    /// What an own member of ours says.
+    pub(crate) ours: OwnMember,
     /// When it was renewed under another id; zero while it lives. See [`Record::ended`].
     pub(crate) ended: u64,
     own: Own,
@@ -46,6 +45,19 @@ pub(crate) struct Meta {
     before: u32,
     /// Some key of a member is written with an escape.
     escapes: bool,
+}
+
+/// What an own member of ours says. Times are in milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OwnMember {
+    /// How often the session was saved.
+    pub(crate) rev: u64,
+    /// When it began; zero in a record that does not say.
+    pub(crate) created: u64,
+    /// For who lists sessions; to who opens one its id tells.
+    pub(crate) class: Class,
+    /// When its cookie was sent last, if not when it was created; or zero.
+    pub(crate) sent: u64,
 }
 
 /// Whose record it is, by its own member.
@@ -73,10 +85,7 @@ impl Own {
 pub(crate) enum NewOwn<'a> {
     /// None: nothing was saved yet.
     None,
-    Sosa {
-        rev: u64,
-        created: u64,
-    },
+    Sosa(OwnMember),
     #[cfg_attr(not(feature = "express"), allow(dead_code, reason = "nobody writes one"))]
     Express(&'a [u8]),
 }
@@ -163,6 +172,11 @@ impl Record {
         serde_json::from_slice(value).ok()
     }
 
+    /// Returns the name of the session's class, empty for the default one.
+    pub(crate) fn class(&self) -> &str {
+        self.meta.ours.class.as_str()
+    }
+
     pub(crate) fn meta(&self) -> Meta {
         self.meta
     }
@@ -228,9 +242,11 @@ impl Record {
         let mut splices = values;
         splices.push(match own {
             // It goes to the front otherwise: an object under `cookie` before it would be the record's own.
-            NewOwn::Sosa { rev, created } if meta.rev_at.1 > 0 && meta.created == created && meta.before == 0 => {
-                meta.rev = rev;
-                Splice { at: meta.rev_at, text: digits.of(rev) }
+            NewOwn::Sosa(own)
+                if meta.rev_at.1 > 0 && meta.before == 0 && own == (OwnMember { rev: own.rev, ..meta.ours }) =>
+            {
+                meta.ours = own;
+                Splice { at: meta.rev_at, text: digits.of(own.rev) }
             }
             NewOwn::Express(cookie) if meta.own == Own::Express => Splice { at: meta.own_at, text: cookie },
             _ => return None,
@@ -266,9 +282,9 @@ impl Record {
     pub(crate) fn rewrite(&self, own: NewOwn<'_>, members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<Self> {
         match own {
             NewOwn::None => write(Meta::default(), b"", members),
-            NewOwn::Sosa { rev, created } => {
-                let own = self.own_text(rev, created);
-                write(Meta { rev, created, own: Own::Sosa, ..Meta::default() }, own.as_bytes(), members)
+            NewOwn::Sosa(ours) => {
+                let text = self.own_text(ours);
+                write(Meta { ours, own: Own::Sosa, ..Meta::default() }, text.as_bytes(), members)
             }
             NewOwn::Express(cookie) => {
                 // No others: a record with a `sosa` before its cookie is none of Express.
@@ -283,10 +299,14 @@ impl Record {
     }
 
     /// Writes an own member of ours, with the fields of the old one that this crate doesn't know.
-    fn own_text(&self, rev: u64, created: u64) -> String {
+    fn own_text(&self, ours: OwnMember) -> String {
+        let OwnMember { rev, created, class, sent } = ours;
         let mut text = String::with_capacity(64);
-        write!(text, r#"{BEFORE_REV}{rev},"created":{created}"#).expect("a string takes any text");
-        let known = |key: &[u8]| [&b"v"[..], b"rev", b"created"].contains(&key);
+        let written = write!(text, r#"{BEFORE_REV}{rev},"created":{created}"#)
+            .and_then(|()| if class.is_default() { Ok(()) } else { write!(text, r#","class":"{}""#, class.as_str()) })
+            .and_then(|()| if sent == 0 { Ok(()) } else { write!(text, r#","sent":{sent}"#) });
+        written.expect("a string takes any text");
+        let known = |key: &[u8]| [&b"v"[..], b"rev", b"created", b"class", b"sent"].contains(&key);
         let own = self.own().filter(|_| self.meta.own == Own::Sosa);
         for (key, value) in own.into_iter().flat_map(members_of).filter(|(key, _)| !known(key)) {
             text.extend([",\"", json::text(key), "\":", json::text(value)]);
@@ -354,13 +374,21 @@ fn read_own(own: &[u8]) -> Option<Meta> {
         let number = || serde_json::from_slice::<u64>(json::slice(own, span.value)).ok();
         match json::slice(own, span.key) {
             b"v" => version = number(),
-            b"rev" => (meta.rev, meta.rev_at) = (number()?, span.value),
-            b"created" => meta.created = number()?,
+            b"rev" => (meta.ours.rev, meta.rev_at) = (number()?, span.value),
+            b"created" => meta.ours.created = number()?,
+            b"class" => meta.ours.class = class(json::slice(own, span.value)),
+            b"sent" => meta.ours.sent = number()?,
             b"ended" => meta.ended = number()?,
             _ => {}
         }
     }
     (version == Some(VERSION)).then_some(meta)
+}
+
+/// Reads the name of a class. What is none counts as the default: a load goes by the id.
+fn class(value: &[u8]) -> Class {
+    let name = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    name.and_then(Class::parse).unwrap_or_default()
 }
 
 fn members_of(object: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {

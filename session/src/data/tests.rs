@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 
 use super::*;
+use crate::class::Class;
 use proptest::prelude::*;
 
 fn borrowed<'a>(members: &[(&'a str, &'a str)]) -> Vec<(Cow<'a, [u8]>, &'a [u8])> {
@@ -11,11 +12,15 @@ fn rewrite(base: &SessionData, own: NewOwn<'_>, members: &[(Cow<'_, [u8]>, &[u8]
     base.record().rewrite(own, members).unwrap().into()
 }
 
+fn own(rev: u64, created: u64) -> NewOwn<'static> {
+    NewOwn::Sosa(OwnMember { rev, created, ..OwnMember::default() })
+}
+
 /// Stored records look like this: a change is a breaking change of the stored format.
 #[test]
 fn golden_records() {
     let members = borrowed(&[("user", "\"zoë\""), ("n", "1e+21"), ("cut", r#""\ud83d""#)]);
-    let data = rewrite(&SessionData::default(), NewOwn::Sosa { rev: 2, created: 1_700_000_000_000 }, &members);
+    let data = rewrite(&SessionData::default(), own(2, 1_700_000_000_000), &members);
     assert_eq!(
         data.as_json(),
         r#"{"sosa":{"v":1,"rev":2,"created":1700000000000},"user":"zoë","n":1e+21,"cut":"\ud83d"}"#
@@ -28,7 +33,7 @@ fn golden_records() {
     assert_eq!(read.get::<String>("cut").unwrap_err().kind(), ErrorKind::Decode);
     assert_eq!(read.get::<u8>("sosa").unwrap(), None);
 
-    let empty = rewrite(&SessionData::default(), NewOwn::Sosa { rev: 1, created: 7 }, &[]);
+    let empty = rewrite(&SessionData::default(), own(1, 7), &[]);
     assert_eq!(empty.as_json(), r#"{"sosa":{"v":1,"rev":1,"created":7}}"#);
     assert_eq!(rewrite(SessionData::empty(), NewOwn::None, &members[..1]).as_json(), r#"{"user":"zoë"}"#);
     assert_eq!(rewrite(SessionData::empty(), NewOwn::None, &[]), SessionData::default());
@@ -46,10 +51,33 @@ fn an_ended_record_says_where_the_session_went_on() {
 }
 
 #[test]
+fn class_and_cookie_of_the_own_member() {
+    let class = Class::parse(b"remembered").unwrap();
+    let written = OwnMember { rev: 1, created: 7, class, sent: 0 };
+    let data = rewrite(&SessionData::default(), NewOwn::Sosa(written), &[]);
+    assert_eq!(data.as_json(), r#"{"sosa":{"v":1,"rev":1,"created":7,"class":"remembered"}}"#);
+    assert_eq!((data.own(), data.class()), (written, Some("remembered")));
+    let read: SessionData = data.as_json().parse().unwrap();
+    assert_eq!(read.0, data.0, "what was read is what was written");
+
+    let written = OwnMember { rev: 2, sent: 9, ..written };
+    let sent = rewrite(&data, NewOwn::Sosa(written), &[]);
+    assert_eq!(sent.as_json(), r#"{"sosa":{"v":1,"rev":2,"created":7,"class":"remembered","sent":9}}"#);
+    let again = sent.record().splice(NewOwn::Sosa(OwnMember { rev: 3, ..written }), [].into_iter().collect()).unwrap();
+    assert_eq!(SessionData::from(again).as_json(), sent.as_json().replace(r#""rev":2"#, r#""rev":3"#));
+    for other in [OwnMember { sent: 10, ..written }, OwnMember { class: Class::DEFAULT, ..written }] {
+        assert!(sent.record().splice(NewOwn::Sosa(other), [].into_iter().collect()).is_none(), "{other:?}");
+    }
+    // A load goes by the id, whatever stands there.
+    let other: SessionData = r#"{"sosa":{"v":1,"rev":1,"created":7,"class":["x"]}}"#.parse().unwrap();
+    assert_eq!(other.class(), None);
+}
+
+#[test]
 fn unknown_fields_of_the_own_member_survive() {
     let data: SessionData = r#"{"a":1,"sosa":{"later":[1,{}],"v":1,"rev":3,"created":9}}"#.parse().unwrap();
     assert_eq!((data.rev(), data.keys().count()), (3, 1));
-    let next = rewrite(&data, NewOwn::Sosa { rev: 4, created: 9 }, &borrowed(&[("a", "2")]));
+    let next = rewrite(&data, own(4, 9), &borrowed(&[("a", "2")]));
     assert_eq!(next.as_json(), r#"{"sosa":{"v":1,"rev":4,"created":9,"later":[1,{}]},"a":2}"#);
 }
 
@@ -73,18 +101,18 @@ fn awkward_records_are_kept_as_they_are() {
     assert_eq!(data.get::<u8>("twice").unwrap(), Some(2));
     assert_eq!(data.get::<u8>("a").unwrap_err().kind(), ErrorKind::Decode);
     assert_eq!(data.record().members().count(), 5);
-    let own = NewOwn::Sosa { rev: 10, created: 1 };
+    let own_10 = own(10, 1);
     // Its own member is not in front.
-    assert!(data.record().splice(own, [].into_iter().collect()).is_none());
+    assert!(data.record().splice(own_10, [].into_iter().collect()).is_none());
     let text = format!("{{{own_member}, {}", text.trim_start_matches(" {").replace(&format!(", {own_member}"), ""));
     let data: SessionData = text.parse().unwrap();
     assert!(data.record().splice_value("twice", b"3").is_none() && data.record().splice_value("b", b"3").is_none());
     let splices = ["a", "a\\b"].map(|key| data.record().splice_value(key, b"[]").unwrap());
-    let spliced = SessionData::from(data.record().splice(own, splices.into_iter().collect()).unwrap());
+    let spliced = SessionData::from(data.record().splice(own_10, splices.into_iter().collect()).unwrap());
     let expected = text.replace("5e-324", "[]").replace(&deep, "[]").replace(r#""rev":1"#, r#""rev":10"#);
     assert_eq!(spliced.as_json(), expected);
     assert_eq!(spliced.0, expected.parse::<SessionData>().unwrap().0);
-    assert!(data.record().splice(NewOwn::Sosa { rev: 10, created: 2 }, [].into_iter().collect()).is_none());
+    assert!(data.record().splice(own(10, 2), [].into_iter().collect()).is_none());
     assert!(data.record().splice(NewOwn::Express(b"{}"), [].into_iter().collect()).is_none());
     assert_eq!(data.keys().count(), 4);
 }
@@ -155,7 +183,7 @@ proptest! {
         };
         let (before, after) = match &cookies {
             Some((before, after)) => (NewOwn::Express(before.as_bytes()), NewOwn::Express(after.as_bytes())),
-            None => (NewOwn::Sosa { rev: old_rev, created }, NewOwn::Sosa { rev, created }),
+            None => (own(old_rev, created), own(rev, created)),
         };
         let base = write(SessionData::empty(), before, &old);
         // From the end: their order is not that of the text.
@@ -202,7 +230,7 @@ proptest! {
             .iter()
             .map(|(key, value)| (Cow::Owned(json::escape(key).into_owned().into_bytes()), value.as_bytes()))
             .collect();
-        let data = rewrite(&SessionData::default(), NewOwn::Sosa { rev, created }, &written);
+        let data = rewrite(&SessionData::default(), own(rev, created), &written);
         let read: SessionData = data.as_json().parse().unwrap();
         prop_assert_eq!(&read.0, &data.0);
         prop_assert_eq!((read.rev(), read.created_millis()), (rev, created));

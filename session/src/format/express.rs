@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sosa::Expiry;
 
+use crate::class::Class;
 use crate::cookie::{CookieOptions, Scheme};
 use crate::data::{NewOwn, SessionData};
 use crate::error::{Error, ErrorKind, Result, shown};
@@ -14,7 +15,7 @@ use crate::options::ExpressOptions;
 use crate::plan::Rolling;
 use crate::set_cookie::SetCookie;
 
-use super::questions::{Changes, Format, NewMaxAge, Reading, Rules, Snapshot};
+use super::questions::{Changes, Format, NewMaxAge, Reading, Rules, Save, Snapshot, Touch};
 use super::record_cookie::{RecordCookie, renewed};
 
 #[derive(Debug)]
@@ -71,23 +72,27 @@ impl Format for Express {
         Ok(())
     }
 
-    fn read(&self, data: SessionData, _: u64) -> Reading {
+    fn class(&self, _: &str) -> Result<Class> {
+        Err(Error::new(ErrorKind::Unsupported, "sessions that are shared with Express have no classes"))
+    }
+
+    fn read(&self, data: SessionData, class: Class, _: u64) -> Reading {
         let Some(cookie) = data.record().cookie() else {
             return Reading::Unreadable(Error::no_session("it has no member `cookie`"));
         };
         match RecordCookie::read(cookie) {
-            Ok(cookie) => Reading::Live(Snapshot { data, cookie: Some(Box::new(cookie)) }),
+            Ok(cookie) => Reading::Live(Snapshot { data, class, cookie: Some(Box::new(cookie)) }),
             Err(error) => Reading::Unreadable(error),
         }
     }
 
-    fn touch_on_load(&self) -> Option<Duration> {
+    fn touch_on_load(&self, _: Class) -> Option<Touch> {
         // How long it lives stands in the record.
         None
     }
 
-    fn touch(&self, session: &Snapshot) -> Option<Duration> {
-        self.lifetime(session)
+    fn touch(&self, session: &Snapshot) -> Option<Touch> {
+        self.lifetime(session).map(|by| Touch { by, slack: Duration::ZERO })
     }
 
     fn kept_for(&self, _: &Reading) -> Option<Duration> {
@@ -105,28 +110,33 @@ impl Format for Express {
         let own = cookie.write(self.cookie.says_secure(), now);
         let record = SessionData::empty().record().rewrite(NewOwn::Express(own.as_bytes()), &[]);
         let data = record.expect("a short text is a record").into();
-        Some(Snapshot { data, cookie: Some(Box::new(cookie)) })
+        Some(Snapshot { data, class: Class::DEFAULT, cookie: Some(Box::new(cookie)) })
     }
 
     fn preview(&self, base: &Snapshot, changes: Changes<'_>, now: u64) -> Result<SessionData> {
         if changes.max_age.is_some() {
-            return self.next(base, changes, false, now).map(|next| next.data);
+            return self.next(base, changes, Save::Update, now).map(|next| next.data);
         }
         changes.edits.apply(&base.data, NewOwn::Express(base.data.record().cookie().unwrap_or_default()))
     }
 
-    fn next(&self, base: &Snapshot, changes: Changes<'_>, _: bool, now: u64) -> Result<Snapshot> {
+    fn next(&self, base: &Snapshot, changes: Changes<'_>, _: Save, now: u64) -> Result<Snapshot> {
         let (Some(own), Some(cookie)) = (base.data.record().cookie(), &base.cookie) else {
             return Err(Error::no_session("it has no member `cookie`"));
         };
         let max_age = changes.max_age.unwrap_or(cookie.max_age);
         let own = renewed(own, max_age, changes.max_age.is_some(), now);
         let data = changes.edits.apply(&base.data, NewOwn::Express(&own))?;
-        Ok(Snapshot { data, cookie: Some(Box::new(RecordCookie { max_age, ..(**cookie).clone() })) })
+        let cookie = Some(Box::new(RecordCookie { max_age, ..(**cookie).clone() }));
+        Ok(Snapshot { data, class: base.class, cookie })
     }
 
     fn expiry(&self, session: &Snapshot, _: u64) -> Expiry {
         self.lifetime(session).map_or(Expiry::Never, Expiry::After)
+    }
+
+    fn absolute_end(&self, _: &Snapshot) -> Option<u64> {
+        None
     }
 
     fn may_be_sent(&self, session: Option<&Snapshot>, scheme: Scheme) -> bool {
@@ -136,7 +146,7 @@ impl Format for Express {
         }
     }
 
-    fn rolling(&self, session: Option<&Snapshot>, max_age: NewMaxAge) -> Rolling {
+    fn rolling(&self, session: Option<&Snapshot>, max_age: NewMaxAge, _: u64) -> Rolling {
         let of_record = || session.and_then(|session| session.cookie.as_ref()?.max_age);
         match max_age.unwrap_or_else(of_record) {
             _ if self.options.rolling => Rolling::Always,
@@ -202,7 +212,7 @@ mod tests {
     fn what_is_no_session_is_not_read() {
         let express = Express::new(ExpressOptions::new(["keyboard cat"]), CookieOptions::express());
         for data in [r#"{"cookie":null}"#, r#"{"cookie":[]}"#, r#"{"cookie":1}"#, r#"{"a":{}}"#, "{}"] {
-            assert!(matches!(express.read(data.parse().unwrap(), 0), Reading::Unreadable(_)), "{data}");
+            assert!(matches!(express.read(data.parse().unwrap(), Class::DEFAULT, 0), Reading::Unreadable(_)), "{data}");
         }
     }
 
@@ -244,8 +254,8 @@ mod tests {
         let express = Express::new(ExpressOptions::new(["keyboard cat"]).ttl(ttl), CookieOptions::express());
         for (max_age, lifetime) in [("1500", Duration::from_secs(2)), ("null", ttl)] {
             let data = format!(r#"{{"cookie":{{"originalMaxAge":{max_age}}}}}"#).parse().unwrap();
-            let Reading::Live(session) = express.read(data, 0) else { panic!("it is a session") };
-            assert_eq!(express.touch(&session), Some(lifetime));
+            let Reading::Live(session) = express.read(data, Class::DEFAULT, 0) else { panic!("it is a session") };
+            assert_eq!(express.touch(&session).map(|touch| touch.by), Some(lifetime));
             assert_eq!(express.expiry(&session, 0), Expiry::After(lifetime));
         }
     }

@@ -1,12 +1,14 @@
 //! Sessions of our own.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use sosa::Expiry;
 
+use crate::class::Class;
 use crate::cookie::{CookieOptions, Scheme};
-use crate::data::{NewOwn, OWN_KEY, SessionData};
-use crate::error::{Error, ErrorKind, Result};
+use crate::data::{NewOwn, OWN_KEY, OwnMember, SessionData};
+use crate::error::{Error, ErrorKind, Result, shown};
 use crate::id::{PublicId, SessionId, StorageKey};
 use crate::options::{Lifetime, SessionOptions};
 use crate::plan::Rolling;
@@ -14,7 +16,7 @@ use crate::set_cookie::SetCookie;
 #[cfg(feature = "signed")]
 use crate::signing::SigningKeys;
 
-use super::questions::{Changes, Format, NewMaxAge, Reading, Rules, Snapshot};
+use super::questions::{Changes, Format, NewMaxAge, Reading, Rules, Save, Snapshot, Touch};
 
 /// For how long the id of a renewed session is remembered: longer than a request that was under way
 /// should take.
@@ -29,6 +31,8 @@ const UNREADABLE_FOR: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Own {
     lifetime: Lifetime,
+    /// Of the other classes.
+    classes: Vec<(Class, Lifetime)>,
     cookie: CookieOptions,
     #[cfg(feature = "signed")]
     keys: Option<SigningKeys>,
@@ -41,12 +45,37 @@ impl Own {
     pub(super) fn new(options: &SessionOptions) -> Self {
         Self {
             lifetime: options.lifetime.unwrap_or_default(),
+            classes: options.classes().collect(),
             cookie: options.cookie.clone(),
             #[cfg(feature = "signed")]
             keys: options.keys.clone(),
             #[cfg(feature = "signed")]
             accept_unsigned: options.accept_unsigned,
         }
+    }
+
+    /// Returns how long sessions of a class live; `None` if there is no such class.
+    fn lifetime(&self, class: Class) -> Option<&Lifetime> {
+        if class.is_default() {
+            return Some(&self.lifetime);
+        }
+        self.classes.iter().find(|(known, _)| *known == class).map(|(_, lifetime)| lifetime)
+    }
+
+    /// Returns how long a session lives that was found, whose class so is known.
+    fn lifetime_of(&self, session: &Snapshot) -> &Lifetime {
+        self.lifetime(session.class).unwrap_or(&self.lifetime)
+    }
+
+    /// Reads an id, unless its class is none of ours.
+    fn parse(&self, id: &[u8]) -> Option<SessionId> {
+        SessionId::parse(id).filter(|id| self.lifetime(id.class()).is_some())
+    }
+
+    /// Returns the lengths of the ids that there can be.
+    fn lengths(&self) -> RangeInclusive<usize> {
+        let (shortest, longest) = (*SessionId::LENGTHS.start(), *SessionId::LENGTHS.end());
+        shortest..=if self.classes.is_empty() { shortest } else { longest }
     }
 }
 
@@ -70,10 +99,10 @@ impl Format for Own {
     }
 
     fn may_be_id(&self, value: &[u8]) -> bool {
-        let is_unsigned = value.len() == SessionId::LEN;
+        let is_unsigned = self.lengths().contains(&value.len());
         #[cfg(feature = "signed")]
         if self.keys.is_some() {
-            return SigningKeys::may_have_signed(value, SessionId::LEN) || (is_unsigned && self.accept_unsigned);
+            return SigningKeys::may_have_signed(value, self.lengths()) || (is_unsigned && self.accept_unsigned);
         }
         is_unsigned
     }
@@ -81,15 +110,15 @@ impl Format for Own {
     fn read_id(&self, value: &[u8]) -> Option<SessionId> {
         #[cfg(feature = "signed")]
         if let Some(keys) = &self.keys
-            && !(self.accept_unsigned && value.len() == SessionId::LEN)
+            && !(self.accept_unsigned && self.lengths().contains(&value.len()))
         {
-            return keys.verify(value, |id| SessionId::parse(id.as_bytes()));
+            return keys.verify(value, |id| self.parse(id.as_bytes()));
         }
-        SessionId::parse(value)
+        self.parse(value)
     }
 
     fn storage_key(&self, id: &SessionId) -> StorageKey {
-        StorageKey::Hashed(id.public_id())
+        StorageKey::Hashed(id.public_id(), id.class())
     }
 
     fn check_key(&self, key: &str) -> Result<()> {
@@ -100,25 +129,35 @@ impl Format for Own {
         Ok(())
     }
 
-    fn read(&self, data: SessionData, now: u64) -> Reading {
+    fn class(&self, name: &str) -> Result<Class> {
+        let class = Class::parse(name.as_bytes()).filter(|class| self.lifetime(*class).is_some());
+        class.ok_or_else(|| {
+            let message = format!("the options have no class {}: name it by SessionOptions::class", shown(name));
+            Error::new(ErrorKind::Options, message)
+        })
+    }
+
+    fn read(&self, data: SessionData, class: Class, now: u64) -> Reading {
+        let session = Snapshot::new(data, class);
+        let data = &session.data;
         if data.has_ended() {
             let age = Duration::from_millis(now.saturating_sub(data.ended_millis()));
             Reading::Renewed { renewed_as: data.renewed_as(), age }
         } else if data.created_millis() == 0 {
             Reading::Unreadable(Error::no_session("it has no member `sosa` that says when it was created"))
-        } else if self.lifetime.is_over(data.created_millis(), now) {
+        } else if self.lifetime_of(&session).is_over(data.created_millis(), now) {
             Reading::Over
         } else {
-            Reading::Live(Snapshot::new(data))
+            Reading::Live(session)
         }
     }
 
-    fn touch_on_load(&self) -> Option<Duration> {
-        self.lifetime.touch()
+    fn touch_on_load(&self, class: Class) -> Option<Touch> {
+        self.lifetime(class)?.touch()
     }
 
-    fn touch(&self, _: &Snapshot) -> Option<Duration> {
-        self.lifetime.touch()
+    fn touch(&self, session: &Snapshot) -> Option<Touch> {
+        self.lifetime_of(session).touch()
     }
 
     fn kept_for(&self, reading: &Reading) -> Option<Duration> {
@@ -141,33 +180,48 @@ impl Format for Own {
     fn preview(&self, base: &Snapshot, changes: Changes<'_>, _: u64) -> Result<SessionData> {
         let own = match base.data.created_millis() {
             0 => NewOwn::None,
-            created => NewOwn::Sosa { rev: base.data.rev(), created },
+            created => NewOwn::Sosa(OwnMember { rev: base.data.rev(), created, ..base.data.own() }),
         };
         changes.edits.apply(&base.data, own)
     }
 
-    fn next(&self, base: &Snapshot, changes: Changes<'_>, is_new: bool, now: u64) -> Result<Snapshot> {
-        let own = match is_new {
-            true => NewOwn::Sosa { rev: 1, created: now },
-            false => NewOwn::Sosa { rev: base.data.rev().saturating_add(1), created: base.data.created_millis() },
+    fn next(&self, base: &Snapshot, changes: Changes<'_>, save: Save, now: u64) -> Result<Snapshot> {
+        let class = if let Save::Beginning(class) = save { class } else { base.class };
+        let is_rolling = self.lifetime(class).is_some_and(Lifetime::is_rolling);
+        let old = base.data.own();
+        let (created, sent) = match save {
+            Save::Update => (old.created, old.sent),
+            Save::UpdateAndSend | Save::Renewal => (old.created, if is_rolling { now } else { 0 }),
+            // Sent when it is created.
+            Save::Beginning(_) => (now, 0),
         };
-        changes.edits.apply(&base.data, own).map(Snapshot::new)
+        let own = OwnMember { rev: old.rev.saturating_add(1), created, class, sent };
+        let data = changes.edits.apply(&base.data, NewOwn::Sosa(own))?;
+        Ok(Snapshot::new(data, class))
     }
 
     fn expiry(&self, session: &Snapshot, now: u64) -> Expiry {
-        self.lifetime.expiry(session.data.created_millis(), now)
+        self.lifetime_of(session).expiry(session.data.created_millis(), now)
+    }
+
+    fn absolute_end(&self, session: &Snapshot) -> Option<u64> {
+        self.lifetime_of(session).absolute_end(session.data.created_millis())
     }
 
     fn may_be_sent(&self, _: Option<&Snapshot>, scheme: Scheme) -> bool {
         self.cookie.is_allowed(scheme)
     }
 
-    fn rolling(&self, _: Option<&Snapshot>, _: NewMaxAge) -> Rolling {
-        Rolling::Never
+    fn rolling(&self, session: Option<&Snapshot>, _: NewMaxAge, now: u64) -> Rolling {
+        let is_due = |session: &Snapshot| {
+            let OwnMember { created, sent, .. } = session.data.own();
+            self.lifetime_of(session).is_cookie_due(created.max(sent), now)
+        };
+        if session.is_some_and(is_due) { Rolling::Due } else { Rolling::Never }
     }
 
     fn give(&self, id: &SessionId, session: &Snapshot, scheme: Scheme, now: u64) -> SetCookie {
-        let max_age = self.lifetime.max_age(session.data.created_millis(), now);
+        let max_age = self.lifetime_of(session).max_age(session.data.created_millis(), now);
         #[cfg(feature = "signed")]
         if let Some(keys) = &self.keys {
             return self.cookie.give(&keys.sign(id.expose()), max_age, scheme);

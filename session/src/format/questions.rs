@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sosa::Expiry;
 
+use crate::class::Class;
 use crate::cookie::Scheme;
 use crate::data::SessionData;
 use crate::edits::Edits;
@@ -34,14 +35,21 @@ pub(crate) trait Format: fmt::Debug + Send + Sync {
     /// Refuses a key that is the record's own, or that would be lost.
     fn check_key(&self, key: &str) -> Result<()>;
 
-    /// Reads what was found under an id.
-    fn read(&self, data: SessionData, now: u64) -> Reading;
+    /// Returns the class of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`Options`](crate::ErrorKind::Options) if the options have none of this name.
+    fn class(&self, name: &str) -> Result<Class>;
 
-    /// Returns by how much the first look moves a session's deadline; `None` if it does not.
-    fn touch_on_load(&self) -> Option<Duration>;
+    /// Reads what was found under the id of a session of this class.
+    fn read(&self, data: SessionData, class: Class, now: u64) -> Reading;
 
-    /// Returns by how much a use moves a session's deadline; `None` if it has none.
-    fn touch(&self, session: &Snapshot) -> Option<Duration>;
+    /// Returns how the first look moves the deadline of a session of this class; `None` if it does not.
+    fn touch_on_load(&self, class: Class) -> Option<Touch>;
+
+    /// Returns how a use moves a session's deadline; `None` if it has none.
+    fn touch(&self, session: &Snapshot) -> Option<Touch>;
 
     /// Returns for how much longer what opens no session is kept, if a look has just prolonged it; `None` for as long
     /// as the look did.
@@ -56,23 +64,46 @@ pub(crate) trait Format: fmt::Debug + Send + Sync {
     /// Returns the record with these changes, as it looks before it is saved.
     fn preview(&self, base: &Snapshot, changes: Changes<'_>, now: u64) -> Result<SessionData>;
 
-    /// Returns the record with these changes as it is to be saved, for a new session or for one that goes on.
-    fn next(&self, base: &Snapshot, changes: Changes<'_>, is_new: bool, now: u64) -> Result<Snapshot>;
+    /// Returns the record with these changes as it is to be saved.
+    fn next(&self, base: &Snapshot, changes: Changes<'_>, save: Save, now: u64) -> Result<Snapshot>;
 
     /// Returns the expiry of a record that is saved now.
     fn expiry(&self, session: &Snapshot, now: u64) -> Expiry;
+
+    /// Returns when a session ends however much it is used, if it does.
+    fn absolute_end(&self, session: &Snapshot) -> Option<u64>;
 
     /// Returns whether the cookie of a session, or of a new one, may answer a request of this scheme.
     fn may_be_sent(&self, session: Option<&Snapshot>, scheme: Scheme) -> bool;
 
     /// Returns when the cookie of a session that goes on is sent again.
-    fn rolling(&self, session: Option<&Snapshot>, max_age: NewMaxAge) -> Rolling;
+    fn rolling(&self, session: Option<&Snapshot>, max_age: NewMaxAge, now: u64) -> Rolling;
 
     /// Writes the cookie that gives the client a session.
     fn give(&self, id: &SessionId, session: &Snapshot, scheme: Scheme, now: u64) -> SetCookie;
 
     /// Writes the cookie that makes the client forget its session.
     fn take_back(&self, scheme: Scheme) -> SetCookie;
+}
+
+/// How a use moves a session's deadline: to so long from now, unless that moves it by less than the slack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Touch {
+    pub(crate) by: Duration,
+    pub(crate) slack: Duration,
+}
+
+/// For what a record is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Save {
+    /// Its session goes on under its id.
+    Update,
+    /// The same, and its cookie is sent again.
+    UpdateAndSend,
+    /// Its session goes on under another id.
+    Renewal,
+    /// A session of this class begins.
+    Beginning(Class),
 }
 
 /// Rules that are either so or not.
@@ -129,15 +160,18 @@ impl Reading {
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     pub(crate) data: SessionData,
+    /// That of the id under which it is stored.
+    pub(crate) class: Class,
     #[cfg(feature = "express")]
     pub(super) cookie: Option<Box<RecordCookie>>,
 }
 
 impl Snapshot {
     /// Makes one of a record that says nothing of its cookie.
-    pub(crate) fn new(data: SessionData) -> Self {
+    pub(crate) fn new(data: SessionData, class: Class) -> Self {
         Self {
             data,
+            class,
             #[cfg(feature = "express")]
             cookie: None,
         }
@@ -145,7 +179,8 @@ impl Snapshot {
 
     /// Returns that of the empty record, to be borrowed.
     pub(crate) fn empty() -> &'static Self {
-        static EMPTY: LazyLock<Snapshot> = LazyLock::new(|| Snapshot::new(SessionData::empty().clone()));
+        static EMPTY: LazyLock<Snapshot> =
+            LazyLock::new(|| Snapshot::new(SessionData::empty().clone(), Class::DEFAULT));
         &EMPTY
     }
 

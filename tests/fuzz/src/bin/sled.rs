@@ -7,6 +7,7 @@
 #[allow(dead_code)]
 mod sled_format;
 #[path = "../../../../sosa-sled/src/verify.rs"]
+#[allow(dead_code)]
 mod verify;
 #[path = "../../../../sosa-sled/src/watermark.rs"]
 #[allow(dead_code)]

@@ -1,0 +1,59 @@
+//! Classes of sessions, each with a lifetime of its own: the part of an id behind its point.
+
+use std::fmt;
+
+/// The name of a class: 1 to 16 of `a` to `z`, `0` to `9` and `-`. The default class has none.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Class {
+    // Without an allocation, since each request with a session has one.
+    text: [u8; Self::MAX_LEN],
+    len: u8,
+}
+
+impl Class {
+    /// That of all sessions which have no other.
+    pub(crate) const DEFAULT: Self = Self { text: [0; Self::MAX_LEN], len: 0 };
+
+    /// How many bytes a name has at most.
+    pub(crate) const MAX_LEN: usize = 16;
+
+    /// Reads a name; `None` if it is none.
+    pub(crate) fn parse(name: &[u8]) -> Option<Self> {
+        let is_name = name.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-');
+        let mut text = [0; Self::MAX_LEN];
+        text.get_mut(..name.len()).filter(|_| is_name && !name.is_empty())?.copy_from_slice(name);
+        Some(Self { text, len: name.len() as u8 })
+    }
+
+    pub(crate) fn is_default(self) -> bool {
+        self.len == 0
+    }
+
+    /// Returns the name, empty for the default class.
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text[..usize::from(self.len)]).expect("a name is ASCII")
+    }
+}
+
+impl fmt::Debug for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for name in ["a", "remembered", "0-9", "sixteen-letters-"] {
+            assert_eq!(Class::parse(name.as_bytes()).unwrap().as_str(), name);
+        }
+        for name in ["", "Remembered", "a.b", "a b", "é", "a\0", "seventeen-letters"] {
+            assert_eq!(Class::parse(name.as_bytes()), None, "{name}");
+        }
+        assert!(Class::DEFAULT.is_default() && Class::DEFAULT == Class::default());
+        assert!(!Class::parse(b"a").unwrap().is_default());
+    }
+}
