@@ -71,8 +71,10 @@ pub struct SessionLayer {
 #[derive(Clone)]
 enum Choice {
     One(Sessions),
-    ByRequest(Arc<dyn Fn(&Uri, &HeaderMap) -> Sessions + Send + Sync>),
+    ByRequest(Arc<Choose>),
 }
+
+type Choose = dyn Fn(&Uri, &HeaderMap) -> Sessions + Send + Sync;
 
 impl Choice {
     fn of<B>(&self, request: &Request<B>) -> Cow<'_, Sessions> {

@@ -14,8 +14,10 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, body};
+use sosa_session::sosa::Clock;
 use sosa_session::{
-    CookieOptions, RequestHead, Result, Scheme, Secure, Session, SessionLayer, SessionOptions, Sessions, TrustProxy,
+    CookieOptions, Lifetime, RequestHead, Result, Scheme, Secure, Session, SessionLayer, SessionOptions, Sessions,
+    TrustProxy, UnattendedLayer,
 };
 use store::{Site, Store, site};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
@@ -331,5 +333,57 @@ async fn a_page_of_an_error_announces_what_was_saved_before() {
         assert_eq!(cookies(response.headers()).len(), 1, "returns: {returns}");
         let vary: Vec<_> = response.headers().get_all("vary").iter().collect();
         assert_eq!(vary, if returns { vec!["Cookie"] } else { vec!["accept-encoding", "Cookie"] });
+    }
+}
+
+/// A page that asks by itself keeps no session alive; the same routes beside it do.
+#[tokio::test]
+async fn routes_may_be_no_use_of_their_sessions() {
+    let clock = Clock::manual();
+    let options = SessionOptions::memory().clock(clock.clone());
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let sessions = Sessions::new(options.lifetime(Lifetime::new().idle(minutes(30))));
+    let look =
+        async |session: Session| -> Result<String> { Ok(session.get::<String>("user").await?.unwrap_or_default()) };
+    let layer = || SessionLayer::from(sessions.clone());
+    let polled = Router::new().route("/", get(look)).layer(UnattendedLayer::new()).layer(layer());
+    let used = Router::new().route("/", get(look)).layer(layer());
+    let log_in = sessions.open(RequestHead::new([]));
+    log_in.insert("user", "ada").await.unwrap();
+    let cookie = sessions.close(&log_in).await.unwrap().into_set_cookie().unwrap();
+    let cookie = cookie.value().split(';').next().unwrap();
+    for (app, lives) in [(&used, true), (&polled, false)] {
+        for _ in 0..2 {
+            clock.advance(minutes(15));
+            let response = send(app, Some(cookie)).await;
+            assert_eq!(response.headers()["vary"], "Cookie");
+            drop(response);
+        }
+        assert_eq!(text(send(&used, Some(cookie)).await).await, if lives { "ada" } else { "" });
+    }
+}
+
+/// Each host has a cookie of its own.
+#[tokio::test]
+async fn sessions_are_chosen_by_the_request() {
+    let options = SessionOptions::memory();
+    let of = |domain: &str| Sessions::new(options.clone().cookie(CookieOptions::new().domain(domain)));
+    let both = ["example.test", "other.test"].map(of);
+    let chosen = both.clone();
+    let layer = SessionLayer::by_request(move |_, headers| {
+        let is_other = headers.get("host").is_some_and(|host| host == "other.test");
+        chosen[usize::from(is_other)].clone()
+    });
+    let write = async |session: Session| session.insert("user", "ada").await;
+    // Twice around the route, as where somebody has wrapped it already.
+    let app = Router::new().route("/", get(write)).layer(layer.clone()).layer(layer);
+    for (host, sessions) in ["example.test", "other.test"].into_iter().zip(&both) {
+        let request = Request::get("/").header("host", host).body(Body::empty()).unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        let set: Vec<_> = response.headers().get_all(SET_COOKIE).iter().collect();
+        assert_eq!(set.len(), 1);
+        assert!(set[0].to_str().unwrap().contains(&format!("; Domain={host};")), "{set:?}");
+        let cookie = &cookies(response.headers())[0];
+        assert_eq!(user(sessions, cookie).await.as_deref(), Some("ada"));
     }
 }

@@ -1,5 +1,5 @@
-//! The guide *From Express to Rust, a route at a time*: its programs are those of the repository, and its transcript
-//! is what a reader sees.
+//! The guides *From Express to Rust, a route at a time* and *Staying signed in*: their programs are those of the
+//! repository, and their transcripts are what a reader sees.
 
 use std::time::Duration;
 
@@ -51,4 +51,19 @@ async fn the_transcript_is_what_a_reader_sees() {
     };
     let logged = tokio::time::timeout(Duration::from_secs(10), logged).await.expect("each request is logged");
     assert_eq!(logged, log);
+}
+
+#[tokio::test]
+async fn staying_signed_in_shows_its_program_and_what_it_answers() {
+    let guide = include_str!("../../session/STAYING_SIGNED_IN.md");
+    let program = include_str!("../../session/examples/signed_in.rs");
+    assert!(guide.contains(&format!("```rust,no_run\n{program}```\n")), "the program is another");
+    let service = Service::example("signed_in", &["--port", "0"]).await;
+    let folder = tempfile::tempdir().expect("a directory");
+    let steps = transcript::steps(guide);
+    assert!(steps.len() >= 7, "{steps:?}");
+    for (command, expected) in steps {
+        let command = command.replace("127.0.0.1:3000", &service.address().to_string());
+        assert_eq!(transcript::run(&command, folder.path()).await, expected, "{command}");
+    }
 }

@@ -15,7 +15,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use axum_session::{DatabasePool, SessionStore};
 use serde_json::{Map, Value};
-use sosa_session::{CookieOptions, Secure, SessionLayer, SessionOptions};
+use sosa_session::{CookieOptions, Lifetime, Secure, SessionLayer, SessionOptions};
 use tower::util::MapRequestLayer;
 
 use crate::shop;
@@ -48,6 +48,9 @@ pub fn layered() -> Router {
     Router::new().route("/untouched", get(answer)).route("/read", get(answer)).route("/write", get(answer)).layer(layer)
 }
 
+/// That of sessions which are begun at `/remembered`.
+const CLASS: &str = "remembered";
+
 /// sosa-session, with a cookie that travels over plain http.
 pub fn sosa(options: SessionOptions) -> Router {
     use sosa_session::{Result, Session};
@@ -68,7 +71,11 @@ pub fn sosa(options: SessionOptions) -> Router {
         }
         Ok(())
     }
-    let options = options.cookie(CookieOptions::new().secure(Secure::Never));
+    async fn remembered(session: Session) -> Result<()> {
+        session.regenerate_as(CLASS).await?;
+        fill(session, shop::contents()).await
+    }
+    let options = options.cookie(CookieOptions::new().secure(Secure::Never)).class(CLASS, Lifetime::new());
     Router::new()
         .route("/untouched", get(untouched))
         .route("/read", get(read))
@@ -76,6 +83,7 @@ pub fn sosa(options: SessionOptions) -> Router {
         .route("/fill", get(|session| fill(session, shop::contents())))
         .route("/tiny", get(|session| fill(session, shop::tiny())))
         .route("/large", get(|session| fill(session, shop::large())))
+        .route("/remembered", get(remembered))
         .layer(SessionLayer::new(options))
 }
 

@@ -54,6 +54,8 @@ struct Size {
     sessions: usize,
 }
 
+/// The same, in sessions of a class.
+const IN_A_CLASS: Size = Size { name: "940 bytes", fill: "/remembered", sessions: 10_000 };
 const SHOP: Size = Size { name: "940 bytes", fill: "/fill", sessions: 10_000 };
 /// As many of each size as fill a megabyte or less: what differs is then not what the caches hold.
 const SIZES: [Size; 3] = [
@@ -104,6 +106,10 @@ impl Contender {
     fn signed(runtime: &Runtime, size: &Size) -> Self {
         let key = SigningKey::new("0123456789abcdef0123456789abcdef").expect("long enough");
         Self::new("sosa-session, signed", runtime, apps::sosa(SessionOptions::memory().signed([key])), size)
+    }
+
+    fn in_a_class(runtime: &Runtime) -> Self {
+        Self::new("sosa-session, in a class", runtime, apps::sosa(SessionOptions::memory()), &IN_A_CLASS)
     }
 
     fn tower_sessions(runtime: &Runtime, size: &Size) -> Self {
@@ -245,6 +251,7 @@ fn main() {
         Contender::without("a layer and an extension", apps::layered(), &sosa),
         sosa,
         Contender::signed(&runtime, &SHOP),
+        Contender::in_a_class(&runtime),
     ];
     let names = || contenders.iter().map(|contender| contender.name);
     let mut costs = Table::new("nanoseconds, and allocations, over bare");
@@ -311,6 +318,7 @@ fn gate(runtime: &Runtime) {
         Contender::tower_sessions(runtime, &SHOP),
         sosa,
         Contender::signed(runtime, &SHOP),
+        Contender::in_a_class(runtime),
     ];
     let mut failures = Vec::new();
     let mut check = |what: String, measured: f64, bound: f64| {
@@ -320,7 +328,10 @@ fn gate(runtime: &Runtime) {
         }
     };
     let plain = BOUNDS.into_iter().map(|bound| (2, bound));
-    for (n, (operation, ratio, allocations)) in plain.chain(SIGNED_BOUNDS.into_iter().map(|bound| (3, bound))) {
+    let signed = SIGNED_BOUNDS.into_iter().map(|bound| (3, bound));
+    // A class costs nothing.
+    let in_a_class = BOUNDS.into_iter().map(|bound| (4, bound));
+    for (n, (operation, ratio, allocations)) in plain.chain(signed).chain(in_a_class) {
         let what = format!("{}, {}", contenders[n].name, operation.name);
         let over = Over::measure(&contenders, runtime, &operation, ROUNDS, CALLS);
         check(format!("{what}, of tower-sessions' time"), median(over.ratios(n)), ratio);
