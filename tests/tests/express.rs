@@ -476,7 +476,13 @@ async fn no_secret_is_logged() {
 #[tokio::test]
 async fn the_vectors_are_what_express_makes_today() {
     let redis = Redis::start(&[]);
-    let made = node("vectors.mjs").args(["--redis", &redis.url()]).output().await.expect("node runs");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    assert!(made.stdout == include_bytes!("../express/vectors.json"), "make them anew, and see what changed");
+    let vectors: [(&str, &[u8]); 2] = [
+        ("vectors.mjs", include_bytes!("../express/vectors.json")),
+        ("setters.mjs", include_bytes!("../express/setters.json")),
+    ];
+    for (program, vectors) in vectors {
+        let made = node(program).args(["--redis", &redis.url()]).output().await.expect("node runs");
+        assert!(made.status.success(), "{program}: {}", String::from_utf8_lossy(&made.stderr));
+        assert!(made.stdout == vectors, "{program}: make them anew, and see what changed");
+    }
 }
