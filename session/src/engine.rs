@@ -289,7 +289,7 @@ impl Engine {
     }
 
     async fn try_commit(&self, state: &mut State) -> Result<()> {
-        let (action, cookie, head) = loop {
+        let (action, mut cookie, head) = loop {
             match self.plan(state) {
                 (Action::Load, ..) => self.load(state).await?,
                 planned => break planned,
@@ -307,6 +307,11 @@ impl Engine {
             Action::Touch => self.touch(state).await?,
             Action::Create => self.create(state).await?,
             Action::Update => self.update(state, cookie).await?,
+            Action::Resend => {
+                if !self.note_cookie(state).await {
+                    cookie = CookieAction::Keep;
+                }
+            }
             Action::Renew => {
                 if !self.renew(state).await? {
                     // Another request was quicker. The second of two logins is a new session, as a late one is.
@@ -347,13 +352,11 @@ impl Engine {
             false if self.format.may_be_sent(state.goes_on(), state.scheme()) => ResponseHead::Open,
             false => ResponseHead::Insecure,
         };
-        let rolling = match self.format.rolling(state.goes_on(), state.changes().max_age, self.now()) {
-            Rolling::Due if state.is_unattended() => Rolling::Never,
-            rolling => rolling,
-        };
+        let max_age = state.changes().max_age;
+        let rolls = !state.is_unattended() || max_age.is_some();
         let context = Context {
             touch_due: state.is_touch_due(),
-            rolling,
+            rolling: if rolls { self.format.rolling(state.goes_on(), max_age, self.now()) } else { Rolling::Never },
             takes_back: state.rules().takes_back,
             takes_dead: self.takes_dead(state),
             head,
@@ -514,12 +517,27 @@ impl Engine {
         Err(ended(state))
     }
 
-    /// Saves the changes over the state that was read; over a newer one, until it wins. If the cookie is sent again, that
-    /// is one of them.
+    /// Notes in the record that the cookie is sent again, and returns whether it is. Nothing depends on it: if another
+    /// request saves meanwhile, or the store takes no writes, a later request sends it.
+    async fn note_cookie(&self, state: &mut State) -> bool {
+        let (Some(key), Some(revision)) = (self.key(state), state.revision()) else { return false };
+        let Ok(next) = self.next(state, Save::UpdateAndSend) else { return false };
+        match self.save(&key, &next, Condition::Revision(revision)).await {
+            Ok(revision) => {
+                state.saved(self.stored_now(next, revision));
+                true
+            }
+            Err(error) => {
+                debug!(session = %key, %error, "a cookie that is due is not sent again yet");
+                false
+            }
+        }
+    }
+
+    /// Saves the changes over the state that was read; over a newer one, until it wins.
     async fn update(&self, state: &mut State, cookie: CookieAction) -> Result<()> {
         let Some(key) = self.key(state) else { return Err(ended(state)) };
-        let is_sent = cookie == CookieAction::Send;
-        let save = if is_sent { Save::UpdateAndSend } else { Save::Update };
+        let save = if cookie == CookieAction::Send { Save::UpdateAndSend } else { Save::Update };
         let mut turn = self.queues.enter_if_occupied(&key).await?;
         let mut is_behind = turn.is_some();
         while let Some(revision) = state.revision() {
@@ -531,7 +549,7 @@ impl Engine {
                     None => self.find(&key, Access::of(state)).await?,
                 };
                 state.caught_up(self.or_expired(state, found))?;
-                if state.origin() == Origin::Resumed && state.data() == Data::Same && !is_sent {
+                if state.origin() == Origin::Resumed && state.data() == Data::Same {
                     if is_certain {
                         return Ok(());
                     }
@@ -633,7 +651,7 @@ impl Engine {
             other => {
                 if let Some(id) = other {
                     // The next try is for another class.
-                    self.discard(&self.format.storage_key(&id)).await;
+                    self.settle_renewal(state, id).await?;
                 }
                 self.draft(SessionId::random(class)?)
             }
@@ -665,6 +683,21 @@ impl Engine {
         }
     }
 
+    /// Goes on with what an earlier try of this request has made, if that took the old record's place; else leaves nothing of
+    /// it.
+    async fn settle_renewal(&self, state: &mut State, id: SessionId) -> Result<()> {
+        let (Some(old), new) = (self.key(state), self.format.storage_key(&id)) else { return Ok(()) };
+        if !self.find(&old, Access::PLAIN).await?.is_renewed_as(new.public_id()) {
+            self.discard(&new).await;
+            return Ok(());
+        }
+        if let Found::Live(stored) = self.find(&new, Access::of(state)).await? {
+            state.moved_to(id, stored);
+            state.rebase()?;
+        }
+        Ok(())
+    }
+
     /// Returns the new record; none if another request has ended the session first, or renewed it.
     async fn try_renew(&self, state: &mut State, renewal: &mut Renewal) -> Result<Option<Stored>> {
         let new = renewal.draft.key.public_id();
@@ -682,8 +715,9 @@ impl Engine {
             renewal.may_have_ended = found.is_still(revision);
         }
         let mut turn = self.queues.enter_if_occupied(&old).await?;
-        let lacks_deadline = |stored: &Stored| state.is_unattended() && stored.deadline.is_none();
-        if turn.is_some() || state.stored().is_some_and(lacks_deadline) {
+        // A renewal that is no use copies the deadline, which others may have moved since.
+        let needs_deadline = state.is_unattended() && !state.begins_in_class();
+        if turn.is_some() || needs_deadline {
             renewal.stands_alone &= state.stands_alone();
             let found = self.find_in_turn(state, &old, turn.as_ref()).await?;
             state.caught_up(self.or_expired(state, found))?;
@@ -914,15 +948,16 @@ impl Engine {
             let message = format!("nothing was saved: the session would have {size} bytes, and may have {max}");
             return Err(Error::new(ErrorKind::TooLarge, message));
         }
-        let expiry = match save {
-            Save::Update | Save::UpdateAndSend if state.is_unattended() => Some(Expiry::Keep),
-            Save::Renewal if state.is_unattended() => {
-                state.stored().and_then(|stored| stored.deadline).map(Expiry::from)
-            }
+        let deadline = state.stored().and_then(|stored| stored.deadline).filter(|_| state.is_unattended());
+        let is_new_age = state.changes().max_age.is_some();
+        let kept = match save {
+            Save::Update | Save::UpdateAndSend if state.is_unattended() && !is_new_age => Some(Expiry::Keep),
+            Save::Renewal => deadline.map(Expiry::from),
             _ => None,
         };
-        let expiry = expiry.unwrap_or_else(|| self.format.expiry(&snapshot, now));
-        Ok(Next { snapshot, expiry })
+        let deadline = deadline.filter(|_| kept.is_some());
+        let expiry = kept.unwrap_or_else(|| self.format.expiry(&snapshot, now));
+        Ok(Next { snapshot, expiry, deadline })
     }
 
     async fn save(&self, key: &StorageKey, next: &Next, condition: Condition) -> sosa::Result<Revision> {
@@ -932,8 +967,7 @@ impl Engine {
     }
 
     fn stored_now(&self, next: Next, revision: Revision) -> Stored {
-        let at = self.now();
-        Stored { snapshot: next.snapshot, revision, at, deadline: next.expiry.deadline(at) }
+        Stored { snapshot: next.snapshot, revision, at: self.now(), deadline: next.deadline }
     }
 
     /// Tells a session that has expired since this request read or saved it from one that another request has ended.
@@ -969,7 +1003,8 @@ impl Engine {
     /// Finds a session as whoever had the turn before has left it.
     async fn find_in_turn(&self, state: &State, key: &StorageKey, turn: Option<&Turn<Stored>>) -> Result<Found> {
         let access = Access::of(state);
-        match turn.and_then(Turn::take_left).filter(|stored| !access.with_expiry || stored.deadline.is_some()) {
+        // Who had the turn before does not know when it expires by the store's clock.
+        match turn.filter(|_| !access.with_expiry).and_then(Turn::take_left) {
             Some(stored) => Ok(Found::Live(stored)),
             None => self.find(key, access).await,
         }
@@ -998,6 +1033,8 @@ impl Access {
 struct Next {
     snapshot: Snapshot,
     expiry: Expiry,
+    /// By the store's clock, if that is known: one that is kept, unless others move it.
+    deadline: Option<Deadline>,
 }
 
 /// What is stored under a key.

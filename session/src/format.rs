@@ -16,7 +16,7 @@ use crate::options::SessionOptions;
 use self::express::Express;
 use self::own::Own;
 
-pub(crate) use self::questions::{Changes, Format, NewMaxAge, Reading, Rules, Save, Snapshot, Touch};
+pub(crate) use self::questions::{Changes, Format, NewMaxAge, Reading, Refused, Rules, Save, Snapshot, Touch};
 
 /// Returns the format of these options, which have been checked.
 pub(crate) fn of(options: &SessionOptions) -> Arc<dyn Format> {

@@ -416,6 +416,7 @@ mod tests {
             (express(ExpressOptions::new([""])), ErrorKind::Options, "at least 1"),
             (express(ExpressOptions::new([""; 0])), ErrorKind::Options, "no key"),
             (express(new()).lifetime(Lifetime::new()), ErrorKind::Unsupported, "ExpressOptions::ttl"),
+            (express(new()).class("a", Lifetime::new()), ErrorKind::Unsupported, "leave class out"),
             (express(new()).signed([SigningKey::from("x")]), ErrorKind::Unsupported, "leave signed out"),
             (express(new().max_age(Duration::ZERO)), ErrorKind::Options, "maxAge"),
             (express(new().max_age(Duration::from_micros(1500))), ErrorKind::Options, "maxAge"),

@@ -89,6 +89,8 @@ pub(crate) enum Action {
     Create,
     /// Save the record, on condition of the revision read.
     Update,
+    /// Note in the record that the cookie is sent again, if that goes at once.
+    Resend,
     /// Save the data under a new id, then end the old record on condition of the revision read.
     Renew,
     /// Save a new record under a new id, then end the old one.
@@ -142,7 +144,7 @@ pub(crate) fn plan(origin: Origin, data: Data, id: IdChange, context: Context) -
         (Origin::Resumed, IdChange::Keep, data) => {
             let is_due = context.rolling == Rolling::Due && open;
             let action = match (data, context.head) {
-                (Data::Same, _) if is_due => Action::Update,
+                (Data::Same, _) if is_due => Action::Resend,
                 (Data::Changed, ResponseHead::Insecure) => Action::Withhold,
                 (Data::Changed, ResponseHead::Open | ResponseHead::Sent) => Action::Update,
                 (Data::Same, _) if context.touch_due => Action::Touch,
@@ -275,9 +277,9 @@ mod tests {
                             for flags in 0..8_u8 {
                                 let [touch_due, takes_back, takes_dead] = [1, 2, 4].map(|flag| flags & flag > 0);
                                 let action = if touch_due { or("touch", row[5]) } else { row[5].to_owned() };
-                                // To send it when it is due is also to save that, whatever else is due.
+                                // To send it when it is due is also to note that, whatever else is due.
                                 let is_sent = rolling == Rolling::Due && or(word, row[6]) == "Send";
-                                let action = if is_sent && row[5] == "Nothing" { "Update".to_owned() } else { action };
+                                let action = if is_sent && row[5] == "Nothing" { "Resend".to_owned() } else { action };
                                 let cookie = or(word, row[6]);
                                 let cookie = if takes_dead { or("dead", &cookie) } else { cookie };
                                 let cookie = if cookie == "Remove" && !takes_back { "Keep".to_owned() } else { cookie };
@@ -316,6 +318,7 @@ mod tests {
                                 Action::Create | Action::Renew | Action::Regenerate | Action::Replace
                             ));
                             assert!(action != Action::Update || head == ResponseHead::Sent);
+                            assert!(action != Action::Resend);
                         }
                     }
                 }

@@ -12,6 +12,7 @@ use crate::set_cookie::SetCookie;
 /// |---|---|---|---|
 /// | did not use its session | | | |
 /// | used its session | | `Cookie` | `private` |
+/// | used its session when a cookie that rolls is due | the cookie | `Cookie` | `no-store` |
 /// | began, renewed or ended its session | the cookie | `Cookie` | `no-store` |
 /// | failed for its session | of an earlier save | `Cookie` | `no-store` |
 ///

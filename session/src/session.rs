@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::PublicId;
 use crate::key::{FieldKey, InsertKey};
+use crate::once::Once;
 #[cfg(feature = "express")]
 use crate::options::check_max_age;
 use crate::plan::{IdChange, Origin};
@@ -329,9 +330,10 @@ impl Session {
         self.renew_into(None).await
     }
 
-    /// Does as [`renew`](Self::renew), and puts the session into another class: see
+    /// Does as [`renew`](Self::renew), and puts the session into another class, or anew into the one that it has: see
     /// [`SessionOptions::class`](crate::SessionOptions::class). It keeps the data, and begins anew: its absolute lifetime
-    /// counts from now. Where nothing is stored yet, it is the class of the session to come.
+    /// counts from now. Where nothing is stored yet, it is the class of the session to come. Back to the default class lead
+    /// [`regenerate`](Self::regenerate) and [`destroy`](Self::destroy) alone.
     ///
     /// ```
     /// # use sosa_session::{Lifetime, RequestHead, SessionOptions, Sessions};
@@ -368,7 +370,7 @@ impl Session {
     }
 
     /// Starts a new session under a new id, when it is saved, and ends this one: its data is
-    /// dropped at once. After [`destroy`](Self::destroy), which begins anew already, it does nothing. What to do at a login. It needs nothing of what is stored, and so works if that cannot be
+    /// dropped at once. After [`destroy`](Self::destroy), which begins anew already, it drops nothing. What to do at a login. It needs nothing of what is stored, and so works if that cannot be
     /// read, too. If nothing is inserted, there is no session then; but where it is shared with
     /// Express there is an empty one, as there.
     ///
@@ -412,13 +414,10 @@ impl Session {
 
     async fn regenerate_into(&self, class: Option<Class>) -> Result<()> {
         let mut state = self.loaded_to_leave().await?;
-        // An end that was asked for before begins anew as well.
-        let id_change = match state.id_change() {
-            IdChange::Destroy if class.is_none() => return Ok(()),
-            IdChange::Destroy => IdChange::Destroy,
-            _ => IdChange::Regenerate,
-        };
-        self.0.engine.start_over(&mut state, id_change, class);
+        match state.id_change() {
+            IdChange::Destroy => state.set_class(class),
+            _ => self.0.engine.start_over(&mut state, IdChange::Regenerate, class),
+        }
         Ok(())
     }
 
@@ -464,8 +463,8 @@ impl Session {
     /// but for one [into a class](Self::renew_as); a session that begins gets its lifetime. A cookie that rolls is not sent
     /// again. For whole routes there is `UnattendedLayer` of the feature `tower`.
     ///
-    /// Call it before anything else is asked of the session. If another request uses the session at the same moment as this
-    /// one renews it, that use may be lost.
+    /// Call it before anything else is asked of the session, by a middleware either. If another request uses the session
+    /// while this one saves its renewal, that use is lost.
     ///
     /// ```
     /// # use sosa_session::sosa::Clock;
@@ -493,7 +492,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Options`], with an event, if the session has been looked up before: that was a use.
+    /// [`ErrorKind::Options`], with an event the first time, if the session has been looked up before: that was a use.
     pub fn unattended(&self) -> Result<()> {
         let in_time = match self.0.slot.try_lock().as_deref_mut() {
             Ok(Slot::Unused(unused)) => {
@@ -507,14 +506,20 @@ impl Session {
         if in_time {
             return Ok(());
         }
-        warn!("a request is no use of its session, and says so after it has looked the session up: that was a use");
+        if OF_LATE.is_now() {
+            warn!(
+                "a request is to be no use of its session, which it has looked up before: that was a use; an \
+                 UnattendedLayer goes around whatever looks"
+            );
+        }
         Err(Error::new(ErrorKind::Options, "the session was looked up before: ask for `unattended` first"))
     }
 
     /// Returns when the session ends if nobody uses it any more; `None` for one that is not stored yet, or never ends.
     ///
     /// In an [`unattended`](Self::unattended) request it costs no call beside the look, and moves nothing: what a page asks
-    /// that warns its user in time. In others it is a use like any, and asks the store by a call of its own.
+    /// that warns its user in time. In others it is a use like any, and asks the store by a call of its own. It is the
+    /// store's time, or the absolute end if that is sooner.
     ///
     /// ```
     /// # use sosa_session::{RequestHead, SessionOptions, Sessions};
@@ -769,6 +774,8 @@ impl Slot {
         }
     }
 }
+
+static OF_LATE: Once = Once::new();
 
 fn supported(is_so: bool, otherwise: &str) -> Result<()> {
     if is_so { Ok(()) } else { Err(Error::new(ErrorKind::Unsupported, otherwise)) }

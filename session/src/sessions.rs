@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::cookie::Scheme;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::Refused;
 use crate::options::{Forwarded, SessionOptions};
 use crate::response::ResponseHeaders;
 use crate::session::Session;
@@ -125,7 +126,7 @@ impl Sessions {
         let is_believed = proxy.trusts(peer);
         let mut forwarded = Forwarded::default();
         let mut arrival = Arrival { peer, ..Arrival::default() };
-        let (mut has_cookie, mut is_refused) = (false, false);
+        let (mut has_cookie, mut refused) = (false, None);
         let (mut looked_at, mut left) = (0, if self.0.rules().first_cookie_only { 1 } else { usize::MAX });
         for (name, value) in headers {
             if name.eq_ignore_ascii_case("cookie") {
@@ -133,8 +134,8 @@ impl Sessions {
                     let is_read = format.may_be_id(value) && looked_at < MAX_IDS;
                     looked_at += usize::from(is_read);
                     match is_read.then(|| format.read_id(value)) {
-                        Some(Some(id)) => arrival.ids.add(id),
-                        Some(None) => is_refused = true,
+                        Some(Ok(id)) => arrival.ids.add(id),
+                        Some(Err(why)) => refused = Some(why),
                         None => {}
                     }
                     has_cookie = true;
@@ -151,8 +152,8 @@ impl Sessions {
         }
         let stated = [forwarded.scheme(), seen, *scheme];
         arrival.scheme = stated.into_iter().find(|scheme| *scheme != Scheme::Unknown).unwrap_or_default();
-        let is_refused = is_refused && self.0.rules().signs;
-        self.0.told().note_arrival(self.0.options(), &arrival, is_refused, is_believed);
+        let refused = refused.filter(|why| *why == Refused::Class || self.0.rules().signs);
+        self.0.told().note_arrival(self.0.options(), &arrival, refused, is_believed);
         Session::new(self.0.clone(), arrival, outer)
     }
 

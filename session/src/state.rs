@@ -370,7 +370,7 @@ impl State {
     /// Makes what the request does no use of the session. Returns whether that was in time: a look may have moved the
     /// deadline.
     pub(crate) fn set_unattended(&mut self) -> bool {
-        let in_time = self.origin == Origin::Unloaded || self.id.is_none();
+        let in_time = self.is_unattended || self.origin == Origin::Unloaded || self.id.is_none();
         if in_time {
             (self.is_unattended, self.asked.touch_due) = (true, false);
         }
@@ -385,6 +385,12 @@ impl State {
             self.asked.id_change = IdChange::Renew;
         }
         self.asked.class = class.or(self.asked.class);
+    }
+
+    /// Says the class of a session that begins after an end that was asked for.
+    pub(crate) fn set_class(&mut self, class: Option<Class>) {
+        self.ask_for_more();
+        self.asked.class = class;
     }
 
     /// Asks for an end or a new beginning, in this class or the default one, and drops the data. It may always be asked for
@@ -494,12 +500,13 @@ impl State {
 
     /// The plan has been carried out.
     pub(crate) fn done(&mut self, destroyed: bool, cookie: CookieAction) {
+        let class = self.asked.class;
         if destroyed || cookie == CookieAction::Remove {
             self.leave(Origin::None);
         }
         // Of a session that is still to be made.
         let to_be_made = self.stored.is_none();
-        let (max_age, class) = (self.asked.max_age.filter(|_| to_be_made), self.asked.class.filter(|_| to_be_made));
+        let (max_age, class) = (self.asked.max_age.filter(|_| to_be_made), class.filter(|_| to_be_made));
         self.asked = Asked { max_age, class, ..Asked::default() };
         if cookie != CookieAction::Keep {
             self.cookie = cookie;

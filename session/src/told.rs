@@ -1,9 +1,11 @@
 //! What is told once, since it is a mistake of the program and the same for each request; and what is wrong with how a
 //! request came.
 
+use tracing::field::display;
 use tracing::{info, warn};
 
 use crate::cookie::Scheme;
+use crate::format::Refused;
 use crate::once::Once;
 use crate::options::SessionOptions;
 use crate::state::Arrival;
@@ -23,12 +25,15 @@ impl Told {
         &self,
         options: &SessionOptions,
         arrival: &Arrival,
-        is_refused: bool,
+        refused: Option<Refused>,
         is_believed: bool,
     ) {
         let SessionOptions { proxy, cookie, .. } = options;
-        if is_refused {
-            info!(peer = arrival.peer.map(display), "the signature of a session's cookie was refused");
+        let peer = arrival.peer.map(display);
+        match refused {
+            Some(Refused::Value) => info!(peer, "the signature of a session's cookie was refused"),
+            Some(Refused::Class) => info!(peer, "the class of a session's cookie is none of the options'"),
+            None => {}
         }
         if proxy.needs_peer() && arrival.peer.is_none() && self.of_no_peer.is_now() {
             warn!(

@@ -11,8 +11,11 @@ use crate::once::Once;
 use crate::session::Session;
 
 /// Makes the requests of the routes inside it no use of their session, as [`Session::unattended`] does: for what pages ask
-/// by themselves, such as polling. It goes inside of [`SessionLayer`](crate::SessionLayer); without a session around it
-/// does nothing, but for an event, once.
+/// by themselves, such as polling.
+///
+/// It goes inside of [`SessionLayer`](crate::SessionLayer), and **around whatever looks the session up**: a middleware
+/// outside of it that asks who the user is has used the session before. So lay such a middleware on the same routes,
+/// before this in axum's `Router::layer`. That, and a missing session, is told by an event, once.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -65,7 +68,7 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for UnattendedService<S> {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match request.extensions().get::<Session>() {
-            // What is asked too late is told by an event: a layer between has looked.
+            // What comes too late is told by an event.
             Some(session) => session.with_outer().for_each(|session| drop(session.unattended())),
             None if OF_NO_SESSION.is_now() => {
                 warn!(

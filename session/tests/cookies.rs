@@ -4,7 +4,9 @@
 mod store;
 
 use sosa_session::sosa::Collection;
-use sosa_session::{CookieOptions, RequestHead, Secure, Session, SessionData, SessionOptions, Sessions, SigningKey};
+use sosa_session::{
+    CookieOptions, Lifetime, RequestHead, Secure, Session, SessionData, SessionOptions, Sessions, SigningKey,
+};
 use store::{Site, site, site_with};
 
 /// The name of the cookie.
@@ -337,4 +339,45 @@ async fn unsigned_cookies_are_accepted_where_that_is_asked_for() {
     let last = if signed.ends_with('A') { 'B' } else { 'A' };
     let forged = format!("{}{last}", &signed[..signed.len() - 1]);
     assert!(!opens(&lenient, &forged).await);
+}
+
+/// A class is signed with the id, and is part of an unsigned one as well where those are taken.
+#[tokio::test]
+async fn a_class_is_covered_by_the_signature() {
+    let key = || SigningKey::new("0123456789abcdef0123456789abcdef").unwrap();
+    let classes = |options: SessionOptions| options.class("a", Lifetime::new()).class("b", Lifetime::new());
+    let unsigned = site_with(classes);
+    let begin = async |sessions: &Sessions| {
+        let session = sessions.open(RequestHead::new([]));
+        session.regenerate_as("a").await.unwrap();
+        session.insert("user", "ada").await.unwrap();
+        let cookie = sessions.close(&session).await.unwrap().into_set_cookie().unwrap();
+        cookie.value().split(';').next().unwrap().to_owned()
+    };
+    let signs = |accepts| {
+        let options = SessionOptions::new(unsigned.store.clone()).clock(unsigned.clock.clone()).signed([key()]);
+        Sessions::new(classes(options.accept_unsigned(accepts)))
+    };
+    let (strict, lenient) = (signs(false), signs(true));
+    let (plain, signed) = (begin(&unsigned.sessions).await, begin(&strict).await);
+    assert!(signed.contains(".a.") && plain.ends_with(".a"), "{signed} {plain}");
+    let opens = async |sessions: &Sessions, cookie: &str| {
+        unsigned.store.calls();
+        let session = sessions.open(RequestHead::new([("cookie", cookie.as_bytes())]));
+        (session.get::<String>("user").await.unwrap().is_some(), unsigned.store.calls())
+    };
+    for (cookie, by_strict, by_lenient) in [
+        (signed.clone(), (true, 1), (true, 1)),
+        (signed.replace(".a.", ".b."), (false, 0), (false, 0)),
+        (signed.replace(".a.", "."), (false, 0), (false, 0)),
+        (plain.clone(), (false, 0), (true, 1)),
+        (plain.replace(".a", ".b"), (false, 0), (false, 1)),
+        (plain.replace(".a", ".c"), (false, 0), (false, 0)),
+    ] {
+        assert_eq!(
+            (opens(&strict, &cookie).await, opens(&lenient, &cookie).await),
+            (by_strict, by_lenient),
+            "{cookie}"
+        );
+    }
 }

@@ -337,6 +337,42 @@ async fn a_session_may_live_longer_than_others() {
     assert_eq!(error.kind(), ErrorKind::Options);
 }
 
+/// What is unattended moves no deadline and sends no cookie, unless it asks for another age.
+#[tokio::test]
+async fn what_is_unattended_keeps_no_session_of_express_alive() {
+    let clock = Clock::manual();
+    let records = records(&clock);
+    let hour = Duration::from_secs(3600);
+    let options = SessionOptions::express(records.clone(), new_express().max_age(hour).rolling(true));
+    let sessions = Sessions::new(options.clock(clock.clone()));
+    let (cookie, id) = begin(&sessions).await;
+    let expiry = async || {
+        let options = LoadOptions::new().with_expiry();
+        records.load_with(&id, options).await.unwrap().unwrap().expiry
+    };
+    let ends = expiry().await;
+    for writes in [false, true] {
+        clock.advance(hour / 4);
+        let session = open(&sessions, &cookie);
+        session.unattended().unwrap();
+        assert_eq!(session.get::<String>("user").await.unwrap().as_deref(), Some("ada"));
+        if writes {
+            session.insert("n", 1).await.unwrap();
+        }
+        assert!(sessions.close(&session).await.unwrap().set_cookie().is_none());
+        assert_eq!(expiry().await, ends, "writes: {writes}");
+    }
+    let session = open(&sessions, &cookie);
+    session.unattended().unwrap();
+    session.set_max_age(2 * hour).await.unwrap();
+    assert!(sessions.close(&session).await.unwrap().set_cookie().is_some());
+    // And one that is attended does both.
+    let session = open(&sessions, &cookie);
+    session.get::<String>("user").await.unwrap();
+    assert!(sessions.close(&session).await.unwrap().set_cookie().is_some());
+    assert_ne!(expiry().await, ends);
+}
+
 #[tokio::test]
 async fn what_the_format_does_not_have_is_said_to_be_so() {
     let (sessions, _, _) = site();
@@ -344,6 +380,9 @@ async fn what_the_format_does_not_have_is_said_to_be_so() {
     let session = open(&sessions, &cookie);
     assert_eq!(session.rev().await.unwrap_err().kind(), ErrorKind::Unsupported);
     assert_eq!(session.created().await.unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(session.renew_as("a").await.unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(session.regenerate_as("a").await.unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(session.class().await.unwrap(), None);
     for key in ["cookie", "id", "save", "__proto__", "hasOwnProperty"] {
         assert_eq!(session.insert(key, 1).await.unwrap_err().kind(), ErrorKind::ReservedKey);
         assert_eq!(session.remove(key).await.unwrap_err().kind(), ErrorKind::ReservedKey);

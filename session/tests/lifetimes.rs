@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use proptest::prelude::*;
 use sosa_session::sosa::{Clock, Collection, LoadOptions};
-use sosa_session::{ErrorKind, Lifetime, RequestHead, Session, SessionOptions, Sessions};
+use sosa_session::{DeadCookie, ErrorKind, Lifetime, RequestHead, Scheme, Session, SessionOptions, Sessions};
 use store::{DAY, Jar, Site, Store, site, site_with};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -210,6 +210,11 @@ async fn unattended_is_asked_for_before_the_first_look() {
     let session = site.open(&jar);
     session.get::<String>("user").await.unwrap();
     assert_eq!(session.unattended().unwrap_err().kind(), ErrorKind::Options);
+    // Who has said so may look, and say so again.
+    let session = site.open(&jar);
+    session.unattended().unwrap();
+    session.get::<String>("user").await.unwrap();
+    session.unattended().unwrap();
     // Where there is no session, none can be kept alive.
     let session = site.open(&None);
     assert!(session.is_new().await.unwrap());
@@ -230,18 +235,48 @@ async fn unattended_is_asked_for_before_the_first_look() {
 async fn a_renewal_that_is_unattended_copies_the_deadline() {
     let site = site();
     let mut jar = site.log_in().await;
+    for saves in [false, true] {
+        let session = site.open(&jar);
+        session.unattended().unwrap();
+        session.get::<String>("user").await.unwrap();
+        if saves {
+            session.insert("n", 1).await.unwrap();
+            session.save().await.unwrap();
+        }
+        site.clock.advance(HOUR);
+        site.user(&jar).await;
+        let used = site.clock.now();
+        site.clock.advance(HOUR);
+        session.renew().await.unwrap();
+        site.close(&session, &mut jar).await.expect("another id");
+        let session = site.open(&jar);
+        session.unattended().unwrap();
+        assert_eq!(session.expires().await.unwrap(), Some(used + DAY), "saves: {saves}");
+    }
+}
+
+/// In whatever turn it comes, and whatever the clocks say.
+#[tokio::test]
+async fn a_renewal_that_is_unattended_goes_by_the_clock_of_the_store() {
+    let (clock, of_store) = (Clock::manual(), Clock::manual());
+    of_store.advance(HOUR);
+    let store = Store::new(&of_store);
+    let sessions = Sessions::new(SessionOptions::new(store).clock(clock.clone()));
+    let site = Site { store: Store::new(&clock), clock, sessions };
+    let mut jar = site.log_in().await;
+    let ends = of_store.now() + DAY;
+    let (writes, polls) = (site.open(&jar), site.open(&jar));
+    polls.unattended().unwrap();
+    for session in [&writes, &polls] {
+        session.insert("n", 1).await.unwrap();
+    }
+    polls.renew().await.unwrap();
+    // The poll meets that the other has saved.
+    writes.save().await.unwrap();
+    site.close(&polls, &mut jar).await.expect("another id");
     let session = site.open(&jar);
     session.unattended().unwrap();
-    session.insert("n", 1).await.unwrap();
-    session.save().await.unwrap();
-    site.clock.advance(HOUR);
-    site.user(&jar).await;
-    let used = site.clock.now();
-    session.renew().await.unwrap();
-    site.close(&session, &mut jar).await.expect("another id");
-    let session = site.open(&jar);
-    session.unattended().unwrap();
-    assert_eq!(session.expires().await.unwrap(), Some(used + DAY));
+    assert_eq!(session.expires().await.unwrap(), Some(ends));
 }
 
 #[tokio::test]
@@ -355,18 +390,158 @@ async fn a_cookie_without_an_absolute_end_is_sent_again() {
     assert!(site.close(&session, &mut jar).await.is_none(), "it was sent two days ago");
 }
 
-/// One of two requests notes that it sends the cookie, and the other comes after it; both send it.
+fn rolling() -> Site {
+    site_with(|options| options.lifetime(Lifetime::new().idle(10 * DAY).absolute(None).persistent()))
+}
+
+/// To note that a cookie is sent is worth no error, no turn and no lost edit.
 #[tokio::test]
-async fn a_cookie_that_two_requests_send_again_loses_no_edit() {
-    let site = site_with(|options| options.lifetime(Lifetime::new().idle(10 * DAY).absolute(None).persistent()));
-    let mut jar = site.log_in().await;
+async fn a_cookie_that_cannot_be_noted_is_sent_later() {
+    let site = rolling();
+    let jar = site.log_in().await;
     site.clock.advance(DAY);
+    for applied in [false, true] {
+        site.store.fail_from(2, applied);
+        let session = site.open(&jar);
+        assert_eq!(session.get::<String>("user").await.unwrap().as_deref(), Some("ada"));
+        let headers = site.sessions.close(&session).await.expect("only the note was lost");
+        assert!(headers.set_cookie().is_none());
+        site.store.mend();
+    }
+    // It was noted though no answer came; so it is due again when a tenth has passed.
+    site.clock.advance(DAY);
+    let session = site.open(&jar);
+    session.get::<String>("user").await.unwrap();
+    // A handler that can do without its session.
+    session.discard().await;
+    site.store.fail_from(1, false);
+    assert!(site.sessions.close(&session).await.is_ok());
+    site.store.mend();
+
+    let at_once: Vec<_> = (0..10).map(|_| site.open(&jar)).collect();
+    let writes = site.open(&jar);
+    for session in &at_once {
+        session.get::<String>("user").await.unwrap();
+    }
+    writes.insert("n", 1).await.unwrap();
+    site.store.calls();
+    let mut sent = 0;
+    for session in &at_once {
+        sent += u32::from(site.sessions.close(session).await.unwrap().set_cookie().is_some());
+    }
+    assert_eq!((sent, site.store.calls()), (1, 10), "one notes it, and the others meet that once");
+    assert!(site.sessions.close(&writes).await.unwrap().set_cookie().is_some());
+    let session = site.open(&jar);
+    assert_eq!((session.get::<u32>("n").await.unwrap(), session.rev().await.unwrap()), (Some(1), 4));
+}
+
+#[tokio::test]
+async fn a_cookie_that_is_due_goes_only_where_one_can() {
+    let site = rolling();
+    let jar = site.log_in().await;
+    site.clock.advance(DAY);
+    let cookie = jar.clone().unwrap();
+    let head = RequestHead::new([("cookie", cookie.as_bytes())]).scheme(Scheme::Http);
+    let plain = site.sessions.open(head);
+    assert!(plain.get::<String>("user").await.unwrap().is_some());
+    assert!(site.sessions.close(&plain).await.unwrap().set_cookie().is_none());
+    assert_eq!(site.store.calls(), 1, "over plain http");
+
+    let stream = site.open(&jar);
+    assert!(site.close(&stream, &mut jar.clone()).await.is_none());
+    stream.reload().await.unwrap();
+    stream.save().await.unwrap();
+    assert_eq!(site.store.calls(), 1, "in a response that is under way");
+}
+
+/// A renewal whose outcome nobody knows, tried again into a class: the session is kept, once.
+#[tokio::test]
+async fn a_renewal_may_be_tried_again_into_another_class() {
+    for call in 1..=6 {
+        for applied in [false, true] {
+            let site = with_classes();
+            let mut jar = site.log_in().await;
+            let session = site.open(&jar);
+            session.renew().await.unwrap();
+            site.store.fail_from(call, applied);
+            let failed = session.save().await;
+            site.store.mend();
+            session.renew_as("remembered").await.unwrap();
+            session.save().await.unwrap_or_else(|error| panic!("{call}, applied: {applied}, {failed:?}: {error}"));
+            site.close(&session, &mut jar).await.expect("another id");
+            assert!(jar.as_ref().unwrap().ends_with(".remembered"));
+            assert_eq!(site.user(&jar).await.as_deref(), Some("ada"), "{call}, applied: {applied}");
+            assert_eq!(site.store.live().await.len(), 1, "{call}, applied: {applied}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_two_renewals_into_a_class_one_goes_on() {
+    let site = with_classes();
+    let jar = site.log_in().await;
     let (one, other) = (site.open(&jar), site.open(&jar));
-    one.get::<String>("user").await.unwrap();
-    other.insert("n", 1).await.unwrap();
-    assert!(site.close(&other, &mut jar).await.is_some());
-    assert!(site.close(&one, &mut jar).await.is_some());
-    assert_eq!(site.open(&jar).get::<u32>("n").await.unwrap(), Some(1));
+    for session in [&one, &other] {
+        session.renew_as("remembered").await.unwrap();
+    }
+    let mut first = jar.clone();
+    site.close(&one, &mut first).await.expect("renewed");
+    assert!(site.close(&other, &mut jar.clone()).await.is_none());
+    assert_eq!((site.user(&first).await.as_deref(), site.store.live().await.len()), (Some("ada"), 1));
+    // A logout that comes late, under the old cookie.
+    let late = site.open(&jar);
+    late.destroy().await.unwrap();
+    site.close(&late, &mut jar.clone()).await;
+    assert!(site.store.live().await.is_empty());
+}
+
+/// Whatever the visitor came with.
+#[tokio::test]
+async fn the_class_that_was_asked_for_is_kept_until_something_is_stored() {
+    let options =
+        |options: SessionOptions| options.class("a", Lifetime::new()).max_size(1000).dead_cookie(DeadCookie::Remove);
+    for came in ["nothing", "a session", "a dead cookie"] {
+        for fails in [false, true] {
+            let site = site_with(options);
+            let mut jar = match came {
+                "nothing" => None,
+                "a session" => site.log_in().await,
+                _ => Some("__Host-id=deaddeaddeaddeaddeaddeaddeaddead".to_owned()),
+            };
+            let session = site.open(&jar);
+            session.regenerate_as("a").await.unwrap();
+            if fails {
+                session.insert("user", "x".repeat(1000)).await.unwrap();
+                assert_eq!(session.save().await.unwrap_err().kind(), ErrorKind::TooLarge);
+            } else {
+                session.save().await.unwrap();
+            }
+            session.insert("user", "eve").await.unwrap();
+            let cookie = site.close(&session, &mut jar).await.expect("a new session");
+            assert!(cookie.contains(".a;"), "came with {came}, fails: {fails}: {cookie}");
+        }
+    }
+}
+
+/// What follows an end says the class, and drops nothing.
+#[tokio::test]
+async fn after_an_end_only_the_class_is_said() {
+    let site = site_with(|options| options.class("a", Lifetime::new()));
+    for (last, class) in [(Some("a"), Some("a")), (None, None)] {
+        let mut jar = site.log_in().await;
+        let session = site.open(&jar);
+        session.destroy().await.unwrap();
+        session.insert("kept", 1).await.unwrap();
+        session.regenerate_as("a").await.unwrap();
+        match last {
+            Some(last) => session.regenerate_as(last).await.unwrap(),
+            None => session.regenerate().await.unwrap(),
+        }
+        site.close(&session, &mut jar).await.expect("a new session");
+        let session = site.open(&jar);
+        assert_eq!(session.get::<u32>("kept").await.unwrap(), Some(1));
+        assert_eq!(session.class().await.unwrap().as_deref(), class);
+    }
 }
 
 // Two processes whose clocks differ, a store with a clock of its own, and one browser.
@@ -402,10 +577,12 @@ struct Request {
     process: usize,
     unattended: bool,
     verb: Verb,
+    /// What it does then, once that is saved.
+    next: Option<Verb>,
 }
 
-fn request() -> impl Strategy<Value = Request> {
-    let verb = prop_oneof![
+fn verb() -> impl Strategy<Value = Verb> {
+    prop_oneof![
         4 => Just(Verb::Look),
         3 => Just(Verb::Write),
         1 => Just(Verb::Touch),
@@ -416,19 +593,22 @@ fn request() -> impl Strategy<Value = Request> {
         1 => Just(Verb::Destroy),
         1 => Just(Verb::Reload),
         1 => Just(Verb::Expires),
-    ];
+    ]
+}
+
+fn request() -> impl Strategy<Value = Request> {
     let after = prop_oneof![
         3 => 0..120_u64,
         3 => 1000..7300_u64,
         1 => 7_200..50_000_u64,
         1 => 86_400..40 * 86_400_u64,
     ];
-    (after, 0..2_usize, any::<bool>(), verb).prop_map(|(after, process, unattended, verb)| Request {
-        after: Duration::from_secs(after),
-        process,
-        unattended,
-        verb,
-    })
+    (after, 0..2_usize, any::<bool>(), verb(), prop::option::of(verb())).prop_map(
+        |(after, process, unattended, verb, next)| {
+            let after = Duration::from_secs(after);
+            Request { after, process, unattended, verb, next }
+        },
+    )
 }
 
 struct World {
@@ -491,39 +671,7 @@ impl World {
         (must, may)
     }
 
-    fn carry_out(&mut self, request: Request) -> Result<(), TestCaseError> {
-        let Request { after, process, unattended, verb } = request;
-        self.now += after;
-        self.clocks.iter().for_each(|clock| clock.advance(after));
-        if self.cookie.as_ref().is_some_and(|(_, forgets)| forgets.is_some_and(|forgets| forgets <= self.now)) {
-            self.cookie = None;
-            if let Some(live) = self.live.take() {
-                let (idle, absolute) = LIFETIMES[live.class];
-                let is_near_its_end = match absolute {
-                    Some(absolute) => self.now - live.created + APART >= absolute,
-                    // A tenth passes before it is sent again, and as much by a clock that is behind.
-                    None => self.now - live.used + APART >= idle.unwrap_or_default() * 9 / 10,
-                };
-                prop_assert!(is_near_its_end, "the browser forgot {live:?} at {:?}", self.now);
-            }
-        }
-        let session = self.open(process);
-        if unattended {
-            session.unattended().unwrap();
-        }
-        let is_alive = !now(session.is_new()).unwrap();
-        if let Some(live) = &mut self.live {
-            let live_then = *live;
-            if is_alive && !unattended {
-                live.used = self.now;
-            }
-            let (must, may) = self.bounds(live_then);
-            prop_assert!(is_alive || !must, "{live_then:?} ended early, at {:?}", self.now);
-            prop_assert!(!is_alive || may, "{live_then:?} lives too long, at {:?}", self.now);
-        } else {
-            prop_assert!(!is_alive, "a session came back");
-        }
-        self.live = self.live.filter(|_| is_alive);
+    fn ask(&mut self, session: &Session, verb: Verb) -> Result<(), TestCaseError> {
         let begins = |class| Some(Live { class, created: self.now, used: self.now });
         let default = CLASSES.len();
         let insert = || now(session.insert("n", self.now.as_millis() as u64)).unwrap();
@@ -561,8 +709,57 @@ impl World {
             Verb::Reload => now(session.reload()).unwrap(),
             Verb::Expires => {
                 let expires = now(session.expires()).unwrap();
-                prop_assert_eq!(expires.is_some(), is_alive);
+                prop_assert_eq!(expires.is_some(), self.live.is_some());
+                if let (Some(expires), Some(live)) = (expires, self.live) {
+                    let (idle, absolute) = LIFETIMES[live.class];
+                    // By the clock that nobody has, give or take what the clocks differ.
+                    let ends = expires.duration_since(self.clocks[2].now()).unwrap_or_default() + self.now;
+                    let end = idle.map(|idle| live.used + idle).into_iter();
+                    let end = end.chain(absolute.map(|absolute| live.created + absolute)).min().expect("an end");
+                    prop_assert!(ends <= end + APART && ends + APART + MINUTE >= end, "{ends:?} of {live:?}");
+                }
             }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, request: Request) -> Result<(), TestCaseError> {
+        let Request { after, process, unattended, verb, next } = request;
+        self.now += after;
+        self.clocks.iter().for_each(|clock| clock.advance(after));
+        if self.cookie.as_ref().is_some_and(|(_, forgets)| forgets.is_some_and(|forgets| forgets <= self.now)) {
+            self.cookie = None;
+            if let Some(live) = self.live.take() {
+                let (idle, absolute) = LIFETIMES[live.class];
+                let is_near_its_end = match absolute {
+                    Some(absolute) => self.now - live.created + APART >= absolute,
+                    // A tenth passes before it is sent again, and as much by a clock that is behind.
+                    None => self.now - live.used + APART >= idle.unwrap_or_default() * 9 / 10,
+                };
+                prop_assert!(is_near_its_end, "the browser forgot {live:?} at {:?}", self.now);
+            }
+        }
+        let session = self.open(process);
+        if unattended {
+            session.unattended().unwrap();
+        }
+        let is_alive = !now(session.is_new()).unwrap();
+        if let Some(live) = &mut self.live {
+            let live_then = *live;
+            if is_alive && !unattended {
+                live.used = self.now;
+            }
+            let (must, may) = self.bounds(live_then);
+            prop_assert!(is_alive || !must, "{live_then:?} ended early, at {:?}", self.now);
+            prop_assert!(!is_alive || may, "{live_then:?} lives too long, at {:?}", self.now);
+        } else {
+            prop_assert!(!is_alive, "a session came back");
+        }
+        self.live = self.live.filter(|_| is_alive);
+        self.ask(&session, verb)?;
+        if let Some(next) = next {
+            now(session.save()).unwrap();
+            self.ask(&session, next)?;
         }
         let headers = now(self.sessions[process].close(&session)).unwrap();
         if let Some(cookie) = headers.set_cookie().map(|cookie| cookie.value().to_owned()) {

@@ -15,7 +15,7 @@ use crate::options::ExpressOptions;
 use crate::plan::Rolling;
 use crate::set_cookie::SetCookie;
 
-use super::questions::{Changes, Format, NewMaxAge, Reading, Rules, Save, Snapshot, Touch};
+use super::questions::{Changes, Format, NewMaxAge, Reading, Refused, Rules, Save, Snapshot, Touch};
 use super::record_cookie::{RecordCookie, renewed};
 
 #[derive(Debug)]
@@ -56,8 +56,8 @@ impl Format for Express {
         true
     }
 
-    fn read_id(&self, value: &[u8]) -> Option<SessionId> {
-        self.options.keys.verify(value, SessionId::of_express)
+    fn read_id(&self, value: &[u8]) -> Result<SessionId, Refused> {
+        self.options.keys.verify(value, SessionId::of_express).ok_or(Refused::Value)
     }
 
     fn storage_key(&self, id: &SessionId) -> StorageKey {

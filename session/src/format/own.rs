@@ -16,7 +16,7 @@ use crate::set_cookie::SetCookie;
 #[cfg(feature = "signed")]
 use crate::signing::SigningKeys;
 
-use super::questions::{Changes, Format, NewMaxAge, Reading, Rules, Save, Snapshot, Touch};
+use super::questions::{Changes, Format, NewMaxAge, Reading, Refused, Rules, Save, Snapshot, Touch};
 
 /// For how long the id of a renewed session is remembered: longer than a request that was under way
 /// should take.
@@ -67,9 +67,15 @@ impl Own {
         self.lifetime(session.class).unwrap_or(&self.lifetime)
     }
 
-    /// Reads an id, unless its class is none of ours.
-    fn parse(&self, id: &[u8]) -> Option<SessionId> {
-        SessionId::parse(id).filter(|id| self.lifetime(id.class()).is_some())
+    /// Reads an id that is signed, where cookies are, whatever its class.
+    fn verify(&self, value: &[u8]) -> Option<SessionId> {
+        #[cfg(feature = "signed")]
+        if let Some(keys) = &self.keys
+            && !(self.accept_unsigned && self.lengths().contains(&value.len()))
+        {
+            return keys.verify(value, |id| SessionId::parse(id.as_bytes()));
+        }
+        SessionId::parse(value)
     }
 
     /// Returns the lengths of the ids that there can be.
@@ -107,14 +113,9 @@ impl Format for Own {
         is_unsigned
     }
 
-    fn read_id(&self, value: &[u8]) -> Option<SessionId> {
-        #[cfg(feature = "signed")]
-        if let Some(keys) = &self.keys
-            && !(self.accept_unsigned && self.lengths().contains(&value.len()))
-        {
-            return keys.verify(value, |id| self.parse(id.as_bytes()));
-        }
-        self.parse(value)
+    fn read_id(&self, value: &[u8]) -> Result<SessionId, Refused> {
+        let id = self.verify(value).ok_or(Refused::Value)?;
+        if self.lifetime(id.class()).is_some() { Ok(id) } else { Err(Refused::Class) }
     }
 
     fn storage_key(&self, id: &SessionId) -> StorageKey {

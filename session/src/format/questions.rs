@@ -26,8 +26,8 @@ pub(crate) trait Format: fmt::Debug + Send + Sync {
     /// Returns whether a cookie's value has the form of ours, so that it is worth more than a look.
     fn may_be_id(&self, value: &[u8]) -> bool;
 
-    /// Reads a cookie's value. What no server of ours gave out is `None`, so that it costs no call of the store.
-    fn read_id(&self, value: &[u8]) -> Option<SessionId>;
+    /// Reads a cookie's value. What no server of ours gave out is refused, so that it costs no call of the store.
+    fn read_id(&self, value: &[u8]) -> Result<SessionId, Refused>;
 
     /// Returns under what the session of an id is stored.
     fn storage_key(&self, id: &SessionId) -> StorageKey;
@@ -84,6 +84,15 @@ pub(crate) trait Format: fmt::Debug + Send + Sync {
 
     /// Writes the cookie that makes the client forget its session.
     fn take_back(&self, scheme: Scheme) -> SetCookie;
+}
+
+/// Why the value of a cookie opens no session, though it has the form of one that does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// No key has signed it, where cookies are signed; or it has not the form at a second look.
+    Value,
+    /// Its class is none of the options'.
+    Class,
 }
 
 /// How a use moves a session's deadline: to so long from now, unless that moves it by less than the slack.

@@ -63,9 +63,10 @@ impl Lifetime {
     /// Lets the cookie outlive the browser's own session.
     ///
     /// With an absolute lifetime it lives that long, as the session can at most, and is sent once. Without one it lives for
-    /// the idle lifetime, and is sent again by a use that comes when a tenth of that has passed since it was sent last:
-    /// *signed in as long as you come once a month* is `.idle(30 days).absolute(None).persistent()`. That use saves the
-    /// session, to note it. Browsers keep no cookie for longer than 400 days.
+    /// the idle lifetime, and is sent again by the first use after a tenth of that: *signed in as long as you come once in
+    /// four weeks* is `.idle(32 days).absolute(None).persistent()`, since the browser may forget it a tenth earlier than the
+    /// store its session. That use saves the session, to note it; if that fails, a later one sends the cookie. Browsers keep
+    /// no cookie for longer than 400 days.
     #[must_use]
     pub fn persistent(mut self) -> Self {
         self.persistent = true;
@@ -74,8 +75,8 @@ impl Lifetime {
 
     /// Lets a use leave the deadline where it is if it would move it by less than this, earlier or later: one minute unless
     /// set, and a tenth of the idle lifetime at most. **A session may end that much earlier after its last use.** In
-    /// exchange a store that writes for each touch, as sled and SQL do, writes once in so long for a session that is in
-    /// use. Redis and memory, where it costs nothing, move it each time.
+    /// exchange a store that writes for each touch, as sled does, writes once in so long for a session that is in use.
+    /// Redis, where it costs nothing, moves it each time.
     #[must_use]
     pub fn touch_after(mut self, touch_after: Duration) -> Self {
         self.touch_after = touch_after;

@@ -111,10 +111,11 @@ pub(super) async fn a_touch_with_slack_moves_what_is_due(scene: &Scene) {
     }
 }
 
-/// With slack an entry lives at least for the touch less the slack, and the expiry that the load tells is its own.
+/// With slack an entry lives for the touch less the slack, at least, and at most for the touch and the slack; and the expiry
+/// that the load tells is its own.
 pub(super) async fn a_touch_with_slack_ends_within_it(scene: &Scene) {
     let things = scene.open();
-    let (slack, touched) = (4 * scene.short(), 6 * scene.short());
+    let (slack, touched) = (2 * scene.short(), 3 * scene.short());
     for (id, before) in [("later", touched - slack / 2), ("earlier", touched + slack / 2)] {
         put(&things, id, "1", Expiry::After(before)).await;
         let options = LoadOptions::new().touch(touched).slack(slack).with_expiry();
@@ -124,5 +125,9 @@ pub(super) async fn a_touch_with_slack_ends_within_it(scene: &Scene) {
     scene.elapse(touched - slack).await;
     for id in ["later", "earlier"] {
         assert_eq!(text(&things, id).await.as_deref(), Some("1"), "{id}");
+    }
+    scene.elapse(2 * slack).await;
+    for id in ["later", "earlier"] {
+        assert_eq!(text(&things, id).await, None, "{id}");
     }
 }
