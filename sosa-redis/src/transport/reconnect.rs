@@ -189,11 +189,15 @@ impl<C: Clone + Send + Sync + 'static> Reconnecting<C> {
         matches!(self.state().stage, Stage::Open(_))
     }
 
-    /// Returns whether there is no connection, though it is not the first attempt at one.
+    /// Returns whether there is no connection, though one was lost or an attempt has failed.
     #[cfg(feature = "cluster")]
     pub(crate) fn is_failing(&self) -> bool {
         let state = self.state();
-        state.attempts > 1 && !matches!(state.stage, Stage::Open(_))
+        match state.stage {
+            Stage::Open(_) => false,
+            Stage::Opening { .. } => state.attempts > 1,
+            Stage::Closed(..) => state.attempts > 0,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State<C>> {
@@ -227,6 +231,27 @@ fn pause(failed: u32, random: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// From the moment on at which it is lost, and not only from the next attempt on: who waits for the node until then
+    /// holds up all others.
+    #[cfg(feature = "cluster")]
+    #[tokio::test]
+    async fn a_connection_that_was_lost_is_failing_until_it_is_made_again() {
+        let connection = Reconnecting::new(Connector::new(Duration::from_secs(1), || async { Ok(()) }));
+        assert!(!connection.is_failing(), "none was asked for");
+        let open = connection.get().await.unwrap();
+        assert!(!connection.is_failing());
+        connection.lose(&open);
+        assert!(connection.is_failing());
+        connection.get().await.unwrap();
+        assert!(!connection.is_failing());
+
+        let refused = Reconnecting::<()>::new(Connector::new(Duration::from_secs(1), || async {
+            Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into())
+        }));
+        assert!(refused.get().await.is_err());
+        assert!(refused.is_failing());
+    }
 
     #[test]
     fn pauses_grow_up_to_a_bound() {
