@@ -51,6 +51,10 @@ pub(crate) const LOST_NODE: Duration = Duration::from_millis(20);
 #[cfg(feature = "cluster")]
 pub(crate) const LOOK_AROUND: Duration = Duration::from_millis(100);
 
+/// For how long all connections know that one of them has lost a node.
+#[cfg(feature = "cluster")]
+pub(crate) const KNOWN_LOST: Duration = Duration::from_millis(500);
+
 /// A connection that has answered nothing for this long is asked whether it is alive before a write is sent over it, since
 /// a write is never sent twice: a server's `timeout`, a balancer or a router may have ended it.
 pub(crate) const IDLE: Duration = Duration::from_secs(1);
@@ -76,7 +80,7 @@ pub(crate) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 
 mod tests {
     use super::*;
 
-    const TABLE: [(&str, Duration); 16] = [
+    const TABLE: [(&str, Duration); 17] = [
         ("a verb, connecting included; `with_timeout` sets it", VERB),
         ("an attempt to connect to a server", CONNECT),
         ("an attempt to connect to what Sentinels name, or to a cluster", CONNECT_TO_SOME),
@@ -93,6 +97,7 @@ mod tests {
         ("cluster: and one to which the connection is lost", SLOTS_OF_LOST_NODE),
         ("cluster: a lost connection to a node, until another node is looked for", LOST_NODE),
         ("cluster: how often others are looked for", LOOK_AROUND),
+        ("cluster: a node that one connection has lost counts as lost for all", KNOWN_LOST),
     ];
 
     #[test]

@@ -21,7 +21,9 @@ use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, timeout};
 
 use crate::transport::connector::Connector;
-use crate::transport::limits::{ABANDONED, CONNECT, LOOK_AROUND, LOST_NODE, SILENT_NODE, SLOTS, SLOTS_OF_LOST_NODE};
+use crate::transport::limits::{
+    ABANDONED, CONNECT, KNOWN_LOST, LOOK_AROUND, LOST_NODE, SILENT_NODE, SLOTS, SLOTS_OF_LOST_NODE,
+};
 use crate::transport::reconnect::Reconnecting;
 use crate::transport::request::{Delivery, Request, Retry, Track, Undelivered};
 use crate::transport::single::{exchange, not_sent};
@@ -104,9 +106,20 @@ impl Drop for Sending {
     }
 }
 
+/// The nodes to which connections are lost, by address, and when that was noted last. A client of the driver's that is
+/// made meanwhile asks any node for the slots, and all its requests would wait for one that does not answer.
+static LOST_NODES: Mutex<BTreeMap<Arc<str>, Instant>> = Mutex::new(BTreeMap::new());
+
+fn lost_nodes() -> MutexGuard<'static, BTreeMap<Arc<str>, Instant>> {
+    let mut nodes = LOST_NODES.lock().unwrap_or_else(PoisonError::into_inner);
+    nodes.retain(|_, noted| noted.elapsed() < KNOWN_LOST);
+    nodes
+}
+
 /// A connection to one node. It is made when it is first needed, so that only requests to a node wait for that node.
 #[derive(Clone)]
 pub(crate) struct Node {
+    address: Arc<str>,
     connection: Arc<Reconnecting<MultiplexedConnection>>,
     /// When the driver was last told to refresh its map of the slots.
     told: Arc<Mutex<Option<Instant>>>,
@@ -122,11 +135,12 @@ impl Connect for Node {
     {
         let node = info.into_connection_info().and_then(|info| {
             tls::check(info.addr())?;
+            let address = info.addr().to_string().into();
             let connector = Connector::new(CONNECT, move || {
                 MultiplexedConnection::connect_with_config(info.clone(), config.clone())
             });
             let connection = Arc::new(Reconnecting::new(connector.in_background()));
-            Ok(Self { connection, told: Arc::default(), asking: false })
+            Ok(Self { address, connection, told: Arc::default(), asking: false })
         });
         future::ready(node).boxed()
     }
@@ -182,6 +196,7 @@ impl Node {
         let now = Instant::now();
         if told.is_none_or(|told| now - told > LOOK_AROUND) {
             *told = Some(now);
+            lost_nodes().insert(self.address.clone(), now);
             let answer = redis::parse_redis_value(b"-READONLY the node cannot be asked\r\n");
             if let Err(error) = answer.and_then(Value::extract_error) {
                 return error;
@@ -213,7 +228,7 @@ impl Node {
     async fn tell(&self, command: &Cmd) -> RedisResult<Value> {
         let limit = match () {
             () if self.connection.is_open() => SLOTS,
-            () if self.connection.is_failing() => SLOTS_OF_LOST_NODE,
+            () if self.connection.is_failing() || lost_nodes().contains_key(&self.address) => SLOTS_OF_LOST_NODE,
             // As long as the first attempt to connect may take.
             () => CONNECT,
         };
