@@ -189,14 +189,15 @@ impl<C: Clone + Send + Sync + 'static> Reconnecting<C> {
         matches!(self.state().stage, Stage::Open(_))
     }
 
-    /// Returns whether there is no connection, though one was lost or an attempt has failed.
+    /// Returns whether there is no connection, though there was one, or it is not the first attempt at one.
     #[cfg(feature = "cluster")]
     pub(crate) fn is_failing(&self) -> bool {
         let state = self.state();
         match state.stage {
             Stage::Open(_) => false,
-            Stage::Opening { .. } => state.attempts > 1,
-            Stage::Closed(..) => state.attempts > 0,
+            // Without an error if it was lost.
+            Stage::Closed(_, None) => state.attempts > 0,
+            Stage::Closed(_, Some(_)) | Stage::Opening { .. } => state.attempts > 1,
         }
     }
 
@@ -246,11 +247,14 @@ mod tests {
         connection.get().await.unwrap();
         assert!(!connection.is_failing());
 
+        // Who has none yet is told why there is none.
         let refused = Reconnecting::<()>::new(Connector::new(Duration::from_secs(1), || async {
             Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into())
         }));
-        assert!(refused.get().await.is_err());
-        assert!(refused.is_failing());
+        for is_failing in [false, true] {
+            assert!(refused.get().await.is_err());
+            assert_eq!(refused.is_failing(), is_failing);
+        }
     }
 
     #[test]
