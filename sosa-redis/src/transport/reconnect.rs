@@ -95,12 +95,12 @@ impl<C: Clone + Send + Sync + 'static> Reconnecting<C> {
             Stage::Closed(_, Some(error)) if state.attempts > attempts => return Err(error.clone()),
             Stage::Closed(until, _) if *until > now => return Ok(Next::Wait(*until)),
             Stage::Opening { attempt, number, began, runtime }
-                if *runtime == here && now < *began + self.connector.timeout =>
+                if *runtime == here && now < *began + self.connector.timeout * 3 / 4 =>
             {
                 return Ok(Next::Join(attempt.clone(), *number));
             }
-            // Starts a new attempt: the pause is over, the last one was abandoned, or it belongs to another runtime, which
-            // may have ended.
+            // Starts a new attempt: the pause is over, the last one was abandoned or is nearly over, so that who comes now
+            // would fail for another's patience, or it belongs to another runtime, which may have ended.
             Stage::Closed(..) | Stage::Opening { .. } => {}
         }
         state.attempts += 1;
