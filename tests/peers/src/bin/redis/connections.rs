@@ -13,7 +13,7 @@ use sosa_redis::{RedisCollection, RedisStore};
 use sosa_tests::{Fault, Proxy, Redis};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval};
 
 /// How many connections a store has.
 const COUNTS: [(&str, usize); 3] = [("1 connection", 1), ("2 connections", 2), ("4 connections", 4)];
@@ -26,7 +26,10 @@ const TASKS: usize = 16;
 /// A value as large as a session may be.
 const LARGE: usize = 256 * 1024;
 
-/// How long one contender is measured in one round.
+/// How many small values each task loads beside a large one, one a millisecond at most.
+const LOADS: usize = 1000;
+
+/// How long one contender saves in one round, while answers are cut off.
 const ROUND: Duration = Duration::from_secs(1);
 
 pub fn tables(runtime: &Runtime, rounds: usize) -> [Table; 3] {
@@ -124,27 +127,27 @@ impl Waits {
                 done
             }
         });
-        let mut small = JoinSet::new();
+        let (began, mut small) = (Instant::now(), JoinSet::new());
         for task in 0..TASKS {
-            let (things, is_over) = (things.clone(), is_over.clone());
+            let things = things.clone();
             small.spawn(async move {
-                let id = task.to_string();
-                let mut millis = Vec::new();
-                while !is_over.load(Ordering::Relaxed) {
+                let (id, mut paced) = (task.to_string(), interval(Duration::from_millis(1)));
+                paced.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                let mut millis = Vec::with_capacity(LOADS);
+                for _ in 0..LOADS {
+                    paced.tick().await;
                     let began = Instant::now();
                     things.load(&id).await.expect("loaded").expect("there");
                     millis.push(began.elapsed().as_secs_f64() * 1e3);
-                    sleep(Duration::from_millis(1)).await;
                 }
                 millis
             });
         }
-        sleep(ROUND).await;
-        is_over.store(true, Ordering::Relaxed);
         let mut millis = small.join_all().await.concat();
+        let seconds = began.elapsed().as_secs_f64();
+        is_over.store(true, Ordering::Relaxed);
         millis.sort_by(f64::total_cmp);
         let at = |share: f64| millis[((millis.len() - 1) as f64 * share) as usize];
-        let seconds = ROUND.as_secs_f64();
         let large = large.await.expect("it ends") / seconds;
         Self { median: at(0.5), p99: at(0.99), small: millis.len() as f64 / seconds, large }
     }
