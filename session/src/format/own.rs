@@ -181,7 +181,7 @@ impl Format for Own {
     fn preview(&self, base: &Snapshot, changes: Changes<'_>, _: u64) -> Result<SessionData> {
         let own = match base.data.created_millis() {
             0 => NewOwn::None,
-            created => NewOwn::Sosa(OwnMember { rev: base.data.rev(), created, ..base.data.own() }),
+            _ => NewOwn::Sosa(base.data.own()),
         };
         changes.edits.apply(&base.data, own)
     }
