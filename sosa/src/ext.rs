@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use futures_util::stream;
 
 use crate::{
-    Collection, Condition, DestroyOptions, Error, Expiry, Hooked, Hooks, Instrumented, Item, ListOptions, LoadOptions,
-    Model, Observer, Result, SaveOptions,
+    Collection, Condition, DestroyOptions, Entry, Error, Expiry, Hooked, Hooks, Instrumented, Item, ListOptions,
+    LoadOptions, Model, Observer, Result, SaveOptions,
 };
 
 /// How many calls are under way at once where many are made. A shared connection sends them
@@ -155,6 +155,38 @@ pub trait CollectionExt<T: Model>: Collection<T> {
                 values.extend(try_join_all(ids.iter().map(|id| self.load(id.as_ref()))).await?);
             }
             Ok(values)
+        }
+    }
+
+    /// Does as [`load_many`](Self::load_many) with these options, and returns each entry's error in its own place: one that
+    /// cannot be decoded fails itself alone. An outage is that of all.
+    ///
+    /// ```
+    /// use sosa::{Collection, CollectionExt, LoadOptions};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa::Result<()> {
+    /// let people = sosa_memory::new("myapp").collection("people");
+    /// people.save("ada", &1815).await?;
+    /// let loaded = people.load_many_with(["ada", "alan"], LoadOptions::new().with_expiry()).await;
+    /// let loaded: Vec<_> = loaded.into_iter().collect::<sosa::Result<_>>()?;
+    /// assert_eq!(loaded[0].as_ref().map(|entry| entry.value), Some(1815));
+    /// assert_eq!(loaded[1], None);
+    /// # Ok(()) }
+    /// ```
+    fn load_many_with<I>(
+        &self,
+        ids: I,
+        options: LoadOptions,
+    ) -> impl Future<Output = Vec<Result<Option<Entry<T>>>>> + Send
+    where
+        I: IntoIterator<Item: AsRef<str> + Send + Sync>,
+    {
+        let ids: Vec<_> = ids.into_iter().collect();
+        async move {
+            let mut entries = Vec::with_capacity(ids.len());
+            for ids in ids.chunks(TOGETHER) {
+                entries.extend(join_all(ids.iter().map(|id| self.load_with(id.as_ref(), options))).await);
+            }
+            entries
         }
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, TryStreamExt};
 use sosa::{
-    Call, Clock, Codec, Collection, CollectionExt, Condition, Cursor, Entry, Error, Expiry, Item, Json, Key, Keyspace,
-    ListOptions, LoadOptions, Operation, Page, Revision,
+    Call, Clock, Codec, Collection, CollectionExt, Condition, Cursor, Entry, Error, ErrorKind, Expiry, Item, Json, Key,
+    Keyspace, ListOptions, LoadOptions, Operation, Page, Revision,
 };
 use sosa_memory::MemoryCollection;
 
@@ -155,6 +155,12 @@ async fn many_are_loaded_in_order_and_cleared_without_their_neighbours() {
     assert_eq!(loaded, (0..700).rev().map(|n| (n < 600).then_some(n)).collect::<Vec<_>>());
     assert!(numbers.load_many(["1", ""]).await.is_err());
     assert_eq!(numbers.load_many([] as [&str; 0]).await.unwrap(), []);
+    let each = numbers.load_many_with(["1", "", "700"], LoadOptions::new().with_expiry()).await;
+    let [Ok(Some(found)), Err(refused), Ok(None)] = &each[..] else { panic!("{each:?}") };
+    assert_eq!((found.value, found.expiry, refused.kind()), (1, Some(Expiry::Never), ErrorKind::InvalidId));
+    let loaded = numbers.load_many_with(&ids, LoadOptions::new()).await;
+    let values = loaded.into_iter().map(|entry| entry.unwrap().map(|entry| entry.value));
+    assert_eq!(values.collect::<Vec<_>>(), (0..700).rev().map(|n| (n < 600).then_some(n)).collect::<Vec<_>>());
 
     assert_eq!(numbers.clear().await.unwrap(), 600);
     assert!(numbers.list().await.unwrap().items.is_empty());
