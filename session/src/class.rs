@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use serde::de::{self, Deserialize, Deserializer};
+use serde::ser::{Serialize, Serializer};
+
 /// The name of a class: 1 to 16 of `a` to `z`, `0` to `9` and `-`. The default class has none.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Class {
@@ -29,9 +32,28 @@ impl Class {
         self.len == 0
     }
 
+    /// Returns the same of a borrowed one, for a serializer.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    pub(crate) fn is_default_of(class: &Self) -> bool {
+        class.is_default()
+    }
+
     /// Returns the name, empty for the default class.
     pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.text[..usize::from(self.len)]).expect("a name is ASCII")
+    }
+}
+
+impl Serialize for Class {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Class {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::parse(name.as_bytes()).ok_or_else(|| de::Error::custom("this is no name of a class"))
     }
 }
 

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use crate::error::{Error, ErrorKind, Result, shown};
 use crate::id::PublicId;
 use crate::json::{self, text};
+use crate::owners::{DeviceKey, Login};
 
 #[cfg(test)]
 pub(crate) use self::record::COMPARED;
@@ -28,7 +29,9 @@ pub(crate) use self::record::{MAX_SPLICES, NewOwn, OWN_KEY, OwnMember, Record};
 ///
 /// The record's own member is `"sosa":{"v":1,"rev":…,"created":…}`: a count of the saves, and when
 /// the session began, in milliseconds since the Unix epoch; then its `class`, unless that is the default one, and when its
-/// cookie was `sent` last, if that was later. What else is in it, from a later version, stays. It is not among the keys.
+/// cookie was `sent` last, if that was later. That of a session which is signed in has its `owner` and the `key` of the
+/// device, too, `until` when it lives at most, and when its user was `confirmed` last. What else is in it, from a later
+/// version, stays. It is not among the keys.
 /// In a record of Express the own member is `"cookie":{…}`.
 ///
 /// ```
@@ -98,6 +101,16 @@ impl SessionData {
         Some(self.0.class()).filter(|class| !class.is_empty())
     }
 
+    /// Returns who is signed in by the session, `None` if nobody is: see [`Session::sign_in`](crate::Session::sign_in).
+    pub fn owner(&self) -> Option<String> {
+        self.login().map(|login| login.owner.into())
+    }
+
+    /// Returns the key of the device that is signed in by the session, `None` if none is.
+    pub fn device_key(&self) -> Option<DeviceKey> {
+        self.login().map(|login| login.key)
+    }
+
     /// Returns whether this is what remains of a session that was renewed under another id: for 30
     /// seconds it stands in the old record's place, opens no session, and tells late requests that
     /// theirs has ended. A listing of sessions should leave it out.
@@ -115,6 +128,18 @@ impl SessionData {
     /// no session, and tells a request that still comes with the old id what became of it.
     pub(crate) fn ended(now_millis: u64, renewed_as: PublicId) -> Self {
         Record::ended(now_millis, renewed_as.as_str()).into()
+    }
+
+    pub(crate) fn login(&self) -> Option<Login> {
+        self.0.login()
+    }
+
+    /// Returns a record of these keys alone, without an own member.
+    pub(crate) fn only(&self, keys: &[Cow<'static, str>]) -> Result<Self> {
+        let kept = |key: &[u8]| json::unescape(key).is_some_and(|key| keys.contains(&key));
+        let members: Vec<_> =
+            self.0.members().filter(|(key, _)| kept(key)).map(|(key, value)| (Cow::Borrowed(key), value)).collect();
+        self.0.rewrite(NewOwn::None, &members).map(Self::from)
     }
 
     /// Returns what an own member of ours says.

@@ -1,15 +1,19 @@
-//! Loads, saves and ends sessions: the only file that awaits the store.
+//! Loads, saves and ends sessions: only this file and those below it await a store.
 //!
 //! [`plan`] decides what is to be done, [`State`] holds what is known and was asked for, and [`Format`] answers where
 //! sessions of our own and of Express differ.
+
+mod end;
+mod owners;
+mod owners_store;
+mod renewal;
+mod sign_in;
 
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sosa::{
-    Collection, Condition, Deadline, DestroyOptions, Entry, Expiry, LoadOptions, Outcome, Revision, SaveOptions,
-};
+use sosa::{Collection, Condition, Deadline, Entry, Expiry, LoadOptions, Outcome, Revision, SaveOptions};
 use tracing::field::display;
 use tracing::{debug, info, trace, warn};
 
@@ -17,7 +21,7 @@ use crate::class::Class;
 use crate::data::SessionData;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, Format, Reading, Rules, Save, Snapshot, Touch};
-use crate::id::{SessionId, StorageKey};
+use crate::id::StorageKey;
 use crate::options::{DeadCookie, SessionOptions};
 use crate::outage::Outage;
 use crate::pace::Pace;
@@ -28,8 +32,7 @@ use crate::set_cookie::SetCookie;
 use crate::state::{Arrival, Found, LastSave, State, Stored};
 use crate::told::Told;
 
-/// How many renewals an end follows: more than a client makes in half a minute.
-const MAX_RENEWALS: usize = 64;
+use self::owners_store::Owners;
 
 /// For how long after a request came the cookie of no session is taken back: for less than a renewed session's id is
 /// remembered, so that no request that was sent before a renewal takes the new cookie back.
@@ -46,6 +49,7 @@ pub(crate) struct Engine {
     format: Arc<dyn Format>,
     rules: Rules,
     queues: Queues<Stored>,
+    owners: Option<Owners>,
     pace: Pace,
     outage: Outage,
     told: Told,
@@ -56,8 +60,9 @@ impl Engine {
     pub(crate) fn new(options: SessionOptions) -> Self {
         let format = format::of(&options);
         let (rules, queues) = (format.rules(), Queues::new(options.max_wait));
-        let (pace, outage, told) = (Pace::new(), Outage::default(), Told::default());
-        Self { options, format, rules, queues, pace, outage, told }
+        let owners = options.owners.clone().map(|collection| Owners::new(collection, options.cap));
+        let (pace, outage, told) = (Pace::new(), Outage::of("the session store"), Told::default());
+        Self { options, format, rules, queues, owners, pace, outage, told }
     }
 
     pub(crate) fn options(&self) -> &SessionOptions {
@@ -197,7 +202,7 @@ impl Engine {
                 Ok(Found::Live(Stored { snapshot, revision, at, deadline }))
             }
             (Reading::Renewed { renewed_as, .. }, _) => Ok(Found::Renewed(renewed_as)),
-            (Reading::Over, _) => Ok(Found::Expired),
+            (Reading::Over(_), _) => Ok(Found::Expired),
             (Reading::Unreadable(error), _) => Err(error),
             (Reading::Live(_), None) => unreachable!("what the store has decoded has a revision"),
         }
@@ -300,11 +305,14 @@ impl Engine {
         {
             // An earlier renewal is incomplete, and will not be tried again.
             state.set_renewing(None);
-            self.discard(&self.format.storage_key(&id)).await;
+            self.discard_of(state.login().as_ref(), &self.format.storage_key(&id)).await;
         }
         match action {
             Action::Nothing | Action::Load => {}
             Action::Touch => self.touch(state).await?,
+            Action::Create | Action::Regenerate | Action::Replace if state.signing_in().is_some() => {
+                self.sign_in(state, action).await?;
+            }
             Action::Create => self.create(state).await?,
             Action::Update => self.update(state, cookie).await?,
             Action::Resend => {
@@ -325,10 +333,15 @@ impl Engine {
             Action::Regenerate => self.regenerate(state, false).await?,
             Action::Replace => self.regenerate(state, true).await?,
             Action::Destroy => {
-                self.end(state, None, state.id_change() == IdChange::Destroy).await?;
+                let ended = self.end(state, None, state.id_change() == IdChange::Destroy).await?;
                 // Edits after the end would be a new session, which this response cannot announce.
-                if state.data() == Data::Changed {
-                    state.leave(Origin::None);
+                let is_withheld = state.data() == Data::Changed;
+                match is_withheld {
+                    true => state.leave(Origin::None),
+                    false => state.done(true, cookie),
+                }
+                self.sign_out(ended).await;
+                if is_withheld {
                     return Err(withheld(head));
                 }
             }
@@ -440,6 +453,7 @@ impl Engine {
     /// Saves what is left to save when the request ends, and says what the response has to carry.
     pub(crate) async fn close(&self, state: &mut State) -> Result<ResponseHeaders> {
         let (had_changes, last_save) = (state.has_changes(), state.last_save());
+        let was_to_sign_in = state.signing_in().is_some();
         let saved = match (state.failure(), last_save) {
             // To look it up again would only fail again.
             (Some(failure), _) => Err(failure.clone().was_told()),
@@ -460,7 +474,7 @@ impl Engine {
             // The session was used and not changed, so nothing is lost.
             Err(error) if error.kind() == ErrorKind::Ended && !had_changes => Ok(self.headers(state)),
             // The handler has returned, so only an event can tell.
-            Err(error) if matches!(error.kind(), ErrorKind::Ended | ErrorKind::Insecure) => {
+            Err(error) if matches!(error.kind(), ErrorKind::Ended | ErrorKind::Insecure) && !was_to_sign_in => {
                 let (session, peer) = (state.public_id(), state.peer().map(display));
                 warn!(?session, peer, %error, "the edits of a request were dropped");
                 Ok(self.headers(state))
@@ -507,7 +521,7 @@ impl Engine {
                         return Ok(());
                     }
                     Some(Look { reading: Reading::Unreadable(error), .. }) => return Err(error),
-                    None | Some(Look { reading: Reading::Over, .. }) if self.has_expired(stored) => {
+                    None | Some(Look { reading: Reading::Over(_), .. }) if self.has_expired(stored) => {
                         state.caught_up(Found::Expired)?;
                     }
                     _ => {}
@@ -538,7 +552,7 @@ impl Engine {
     async fn update(&self, state: &mut State, cookie: CookieAction) -> Result<()> {
         let Some(key) = self.key(state) else { return Err(ended(state)) };
         let save = if cookie == CookieAction::Send { Save::UpdateAndSend } else { Save::Update };
-        let mut turn = self.queues.enter_if_occupied(&key).await?;
+        let mut turn = self.queues.enter_if_occupied(key.public_id()).await?;
         let mut is_behind = turn.is_some();
         while let Some(revision) = state.revision() {
             if mem::take(&mut is_behind) {
@@ -584,340 +598,6 @@ impl Engine {
             }
         }
         Err(ended(state))
-    }
-
-    // The session gets another id.
-
-    /// Saves a new record under a new id.
-    async fn create(&self, state: &mut State) -> Result<()> {
-        let next = self.next(state, Save::Beginning(state.next_class()))?;
-        let mut draft = self.draft(state.next_id()?);
-        let made = self.save_draft(&mut draft, &next).await.map_err(Error::from);
-        self.conclude(state, draft, next, made, "created").await
-    }
-
-    /// Starts a session under a new id: first the new record, then the end of the old one, or of all that the request
-    /// came with.
-    async fn regenerate(&self, state: &mut State, all: bool) -> Result<()> {
-        let next = match self.next(state, Save::Beginning(state.next_class())) {
-            Ok(next) => next,
-            Err(error) => {
-                // An end is honoured even if what was to follow cannot be saved.
-                self.end(state, None, all).await?;
-                state.done(true, self.removal(state));
-                return Err(error);
-            }
-        };
-        let mut draft = self.draft(state.next_id()?);
-        let started = match self.save_draft(&mut draft, &next).await {
-            Ok(revision) => self.end(state, Some(&draft.key), all).await.map(|()| revision),
-            Err(error) => Err(error.into()),
-        };
-        self.conclude(state, draft, next, started, "regenerated").await
-    }
-
-    /// Goes on under the id of a draft that was made, or leaves nothing of it.
-    async fn conclude(
-        &self,
-        state: &mut State,
-        draft: Draft,
-        next: Next,
-        made: Result<Revision>,
-        how: &str,
-    ) -> Result<()> {
-        match made {
-            Ok(revision) => {
-                debug!(session = %draft.key, "a session was {how}");
-                state.moved_to(draft.id, self.stored_now(next, revision));
-                Ok(())
-            }
-            Err(error) => {
-                self.abandon(state, draft).await;
-                Err(error)
-            }
-        }
-    }
-
-    /// Moves the session to a new id: first the new record, then the end of the old one. Returns false if another
-    /// request did so first, and this one needs nothing of the session.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Ended`] if another request has ended the session.
-    async fn renew(&self, state: &mut State) -> Result<bool> {
-        let class = state.next_class();
-        let draft = match state.renewing().cloned() {
-            Some(id) if id.class() == class => Draft { is_stored: IsStored::Maybe, ..self.draft(id) },
-            other => {
-                if let Some(id) = other {
-                    // The next try is for another class.
-                    self.settle_renewal(state, id).await?;
-                }
-                self.draft(SessionId::random(class)?)
-            }
-        };
-        let mut renewal = Renewal { draft, may_have_ended: false, stands_alone: true };
-        // Before the first call: the future may be dropped, and the renewal asked for again.
-        state.set_renewing(Some(renewal.draft.id.clone()));
-        let renewed = self.try_renew(state, &mut renewal).await;
-        let Renewal { draft, may_have_ended, stands_alone } = renewal;
-        match renewed {
-            Ok(Some(stored)) => {
-                debug!(old = ?state.public_id(), new = %draft.key, "a session was renewed");
-                state.moved_to(draft.id, stored);
-                Ok(true)
-            }
-            other => {
-                // The client never hears of the new record unless the renewal is tried again. It stays until it
-                // expires only if it may be all that is left of the session. With Express nothing tells who ended the
-                // old one, and a session that another request ended must not come back.
-                let remains = may_have_ended || (draft.is_stored == IsStored::Maybe && !self.discard(&draft.key).await);
-                state.set_renewing(Some(draft.id).filter(|_| remains));
-                match other {
-                    Err(error) => Err(error),
-                    // The new session must not lack anything that this one was to keep, such as a limit on it.
-                    Ok(_) if state.origin() == Origin::Ended && stands_alone => Ok(false),
-                    Ok(_) => Err(ended(state)),
-                }
-            }
-        }
-    }
-
-    /// Goes on with what an earlier try of this request has made, if that took the old record's place; else leaves nothing of
-    /// it.
-    async fn settle_renewal(&self, state: &mut State, id: SessionId) -> Result<()> {
-        let (Some(old), new) = (self.key(state), self.format.storage_key(&id)) else { return Ok(()) };
-        if !self.find(&old, Access::PLAIN).await?.is_renewed_as(new.public_id()) {
-            self.discard(&new).await;
-            return Ok(());
-        }
-        if let Found::Live(stored) = self.find(&new, Access::of(state)).await? {
-            state.moved_to(id, stored);
-            state.rebase()?;
-        }
-        Ok(())
-    }
-
-    /// Returns the new record; none if another request has ended the session first, or renewed it.
-    async fn try_renew(&self, state: &mut State, renewal: &mut Renewal) -> Result<Option<Stored>> {
-        let new = renewal.draft.key.public_id();
-        let Some(old) = self.key(state) else { return Ok(None) };
-        if renewal.draft.is_stored == IsStored::Maybe
-            && let Some(revision) = state.revision()
-        {
-            // An earlier try may have succeeded.
-            renewal.may_have_ended = true;
-            let found = self.find(&old, Access::of(state)).await?;
-            if found.is_renewed_as(new) {
-                return self.adopt(state, &renewal.draft.key).await;
-            }
-            // The end that was sent may still arrive while the record has the revision that it is conditional on.
-            renewal.may_have_ended = found.is_still(revision);
-        }
-        let mut turn = self.queues.enter_if_occupied(&old).await?;
-        // A renewal that is no use copies the deadline, which others may have moved since.
-        let needs_deadline = state.is_unattended() && !state.begins_in_class();
-        if turn.is_some() || needs_deadline {
-            renewal.stands_alone &= state.stands_alone();
-            let found = self.find_in_turn(state, &old, turn.as_ref()).await?;
-            state.caught_up(self.or_expired(state, found))?;
-        }
-        while let Some(revision) = state.revision() {
-            renewal.stands_alone &= state.stands_alone();
-            let save = match state.begins_in_class() {
-                true => Save::Beginning(renewal.draft.id.class()),
-                false => Save::Renewal,
-            };
-            let next = self.next(state, save)?;
-            let saved = self.save_draft(&mut renewal.draft, &next).await?;
-            let before = mem::replace(&mut renewal.may_have_ended, true);
-            let error = match self.end_as(&old, revision, Some(&renewal.draft.key)).await {
-                Ok(()) => return Ok(Some(self.stored_now(next, saved))),
-                Err(error) if error.is_conflict() || error.outcome() == Outcome::Unknown => error,
-                Err(error) => {
-                    renewal.may_have_ended = before;
-                    return Err(error.into());
-                }
-            };
-            let waited = if error.is_conflict() { self.take_turn(&old, &mut turn).await } else { Ok(()) };
-            // Did this very call end it, and its answer got lost?
-            let found = self.find_in_turn(state, &old, turn.as_ref()).await;
-            if let Ok(found) = &found {
-                if found.is_renewed_as(new) {
-                    return Ok(Some(self.stored_now(next, saved)));
-                }
-                // It did not; it may still arrive if the record is as it was.
-                renewal.may_have_ended = found.is_still(revision);
-            }
-            if !error.is_conflict() {
-                return Err(error.into());
-            }
-            waited?;
-            state.caught_up(self.or_expired(state, found?))?;
-        }
-        Ok(None)
-    }
-
-    /// Goes on with the record that an earlier try of this request has made, and saves the edits since.
-    async fn adopt(&self, state: &mut State, new: &StorageKey) -> Result<Option<Stored>> {
-        let Found::Live(stored) = self.find(new, Access::of(state)).await? else { return Ok(None) };
-        let revision = stored.revision;
-        state.saved(stored.clone());
-        state.rebase()?;
-        if state.data() == Data::Same {
-            return Ok(Some(stored));
-        }
-        let next = self.next(state, Save::Update)?;
-        let revision = self.save(new, &next, Condition::Revision(revision)).await?;
-        Ok(Some(self.stored_now(next, revision)))
-    }
-
-    fn draft(&self, id: SessionId) -> Draft {
-        Draft { key: self.format.storage_key(&id), id, is_stored: IsStored::No }
-    }
-
-    async fn save_draft(&self, draft: &mut Draft, next: &Next) -> sosa::Result<Revision> {
-        let condition = if draft.is_stored == IsStored::Maybe { Condition::Always } else { Condition::Absent };
-        let saved = self.save(&draft.key, next, condition).await;
-        draft.is_stored = match &saved {
-            Err(error) if error.is_conflict() => IsStored::Taken,
-            Err(error) if error.outcome() != Outcome::Unknown => draft.is_stored,
-            _ => IsStored::Maybe,
-        };
-        saved
-    }
-
-    /// Removes a record that no client was told of. An id under which nothing is stored is kept for the next try, since
-    /// its public id may have been shown.
-    async fn abandon(&self, state: &mut State, draft: Draft) {
-        match draft.is_stored {
-            IsStored::No => state.keep_for_next(draft.id),
-            IsStored::Maybe => drop(self.discard(&draft.key).await),
-            IsStored::Taken => {}
-        }
-    }
-
-    /// Removes a record that no client was told of, and returns whether it is gone. If not, it expires by itself.
-    async fn discard(&self, key: &StorageKey) -> bool {
-        let discarded = self.outage.note(self.now_lazily(), self.collection().destroy(key.expose()).await);
-        if let Err(error) = &discarded {
-            warn!(session = %key, %error, "a session that was never announced stays until it expires");
-        }
-        discarded.is_ok()
-    }
-
-    // The session ends.
-
-    /// Ends the session, even if it changes concurrently: for good, or with a marker that says where it goes on. With
-    /// `all`, a session that was renewed ends under its new id, and so do the sessions of all other ids that the
-    /// request came with.
-    async fn end(&self, state: &State, renewed_as: Option<&StorageKey>, all: bool) -> Result<()> {
-        if let Some(id) = state.id() {
-            let read = state.stored().map(|stored| stored.revision);
-            self.end_at(self.format.storage_key(id), read, renewed_as, all).await?;
-        }
-        for other in state.others().iter().filter(|_| all) {
-            self.end_at(self.format.storage_key(other), None, renewed_as, true).await?;
-        }
-        Ok(())
-    }
-
-    async fn end_at(
-        &self,
-        mut key: StorageKey,
-        mut read: Option<Revision>,
-        renewed_as: Option<&StorageKey>,
-        follow: bool,
-    ) -> Result<()> {
-        // What has just been made in its place is no end to follow.
-        let mut passed: Vec<_> = renewed_as.iter().map(|new| new.public_id()).collect();
-        // An end is never refused for the crowd: whoever waits too long ends the session out of turn.
-        let mut turn = self.queues.enter_if_occupied(&key).await.unwrap_or_default();
-        let mut is_patient = true;
-        read = read.filter(|_| turn.is_none());
-        loop {
-            let left = turn.as_ref().and_then(Turn::take_left).map(|stored| stored.revision);
-            let revision = match read.take().or(left) {
-                Some(revision) => revision,
-                None => match self.read(&key, Access::PLAIN).await? {
-                    None => return Ok(()),
-                    Some(Look { reading: Reading::Renewed { renewed_as, .. }, .. }) => {
-                        match renewed_as.filter(|_| follow) {
-                            Some(_) if passed.len() > MAX_RENEWALS => {
-                                return Err(Error::no_session("it was renewed too often to be found"));
-                            }
-                            // Markers that lead round lead to no session.
-                            Some(next) if !passed.contains(&next) => {
-                                passed.push(next);
-                                // Of which class nobody needs to know for an end.
-                                key = StorageKey::Hashed(next, Class::DEFAULT);
-                                // Who has a turn in one queue waits in no other.
-                                drop(turn.take());
-                                turn = self.queues.enter_if_occupied(&key).await.unwrap_or_default();
-                            }
-                            _ => return Ok(()),
-                        }
-                        continue;
-                    }
-                    Some(Look { revision: Some(revision), .. }) => revision,
-                    Some(Look { revision: None, .. }) => return Ok(self.end_unread(&key, renewed_as).await?),
-                },
-            };
-            match self.end_as(&key, revision, renewed_as).await {
-                Ok(()) => {
-                    debug!(session = %key, "a session was ended");
-                    return Ok(());
-                }
-                // Another request has changed, renewed or ended it: load it again, in turn.
-                Err(error) if error.is_conflict() && is_patient => {
-                    is_patient = self.take_turn(&key, &mut turn).await.is_ok();
-                }
-                Err(error) if error.is_conflict() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// Ends a record on condition of its revision, in one step: destroys it, or replaces it by a marker.
-    async fn end_as(&self, key: &StorageKey, read: Revision, renewed_as: Option<&StorageKey>) -> sosa::Result<()> {
-        match self.marker(renewed_as) {
-            None => {
-                let read = DestroyOptions::new().revision(read);
-                self.outage.note(self.now_lazily(), self.collection().destroy_with(key.expose(), read).await).map(drop)
-            }
-            Some(marker) => self.mark(key, marker, Condition::Revision(read)).await,
-        }
-    }
-
-    /// Ends a record that the store cannot decode, and which so has no revision.
-    async fn end_unread(&self, key: &StorageKey, renewed_as: Option<&StorageKey>) -> sosa::Result<()> {
-        match self.marker(renewed_as) {
-            None => self.outage.note(self.now_lazily(), self.collection().destroy(key.expose()).await).map(drop),
-            Some(marker) => match self.mark(key, marker, Condition::Present).await {
-                // It has expired meanwhile.
-                Err(error) if error.is_conflict() => Ok(()),
-                marked => marked,
-            },
-        }
-    }
-
-    fn marker(&self, renewed_as: Option<&StorageKey>) -> Option<(SessionData, Duration)> {
-        self.format.marker(renewed_as?.public_id(), self.now())
-    }
-
-    async fn mark(&self, key: &StorageKey, marker: (SessionData, Duration), on: Condition) -> sosa::Result<()> {
-        let (data, kept_for) = marker;
-        let options = SaveOptions::new().expiry(Expiry::After(kept_for)).condition(on).without_revision();
-        self.outage
-            .note_save(self.now_lazily(), self.collection().save_with(key.expose(), &data, options).await)
-            .map(drop)
-    }
-
-    async fn destroy_if_still(&self, key: &StorageKey, revision: Revision) -> Result<()> {
-        match self.end_as(key, revision, None).await {
-            Err(error) if !error.is_conflict() => Err(error.into()),
-            _ => Ok(()),
-        }
     }
 
     // Helpers.
@@ -995,7 +675,7 @@ impl Engine {
         if !turn.as_ref().is_some_and(Turn::go_on) {
             // One that has passed on is given up first.
             drop(turn.take());
-            *turn = Some(self.queues.enter(key).await?);
+            *turn = Some(self.queues.enter(key.public_id()).await?);
         }
         Ok(())
     }
@@ -1046,31 +726,6 @@ struct Look {
     at: u64,
     /// When it expires, if that was asked for.
     deadline: Option<Deadline>,
-}
-
-/// A record under a new id, of which no client has been told.
-struct Draft {
-    id: SessionId,
-    key: StorageKey,
-    is_stored: IsStored,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum IsStored {
-    No,
-    /// It may be, by this try or an earlier one.
-    Maybe,
-    /// Another record is.
-    Taken,
-}
-
-/// How far a renewal has come.
-struct Renewal {
-    draft: Draft,
-    /// The old record may have been ended by it.
-    may_have_ended: bool,
-    /// The edits replace everything that the session held whenever it was read.
-    stands_alone: bool,
 }
 
 /// Leaves a session that has ended without this request.

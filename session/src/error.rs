@@ -56,13 +56,21 @@ pub enum ErrorKind {
     /// The session was ended by another request after this one loaded it, or has expired since. The edits are
     /// dropped, and nothing brings the session back.
     Ended,
+    /// Nobody was signed in, because the owner has as many sign-ins as [`SessionOptions::max_per_owner`] allows. The session
+    /// stays as it was.
+    ///
+    /// [`SessionOptions::max_per_owner`]: crate::SessionOptions::max_per_owner
+    TooManyDevices,
+    /// Nobody is signed in by the session.
+    NotSignedIn,
     /// Nothing was saved, because the session would be larger than [`SessionOptions::max_size`] allows, and larger than
     /// it was. The edits are dropped, and the session stays as it was.
     ///
     /// [`SessionOptions::max_size`]: crate::SessionOptions::max_size
     TooLarge,
     /// Nothing was saved, because the request waited for [`SessionOptions::max_wait`] behind others that write the same
-    /// session, which stays as it was. An end is never refused for that.
+    /// session, which stays as it was. An end is never refused for that. Or it waited for ten seconds behind others that
+    /// change the sign-ins of the same owner.
     ///
     /// [`SessionOptions::max_wait`]: crate::SessionOptions::max_wait
     Busy,
@@ -93,6 +101,11 @@ impl Error {
     /// Makes the error of a record that is no session.
     pub(crate) fn no_session(why: &str) -> Self {
         sosa::Error::new(sosa::ErrorKind::Decode, format!("the record is no session: {why}")).into()
+    }
+
+    /// Makes that of the system's random source.
+    pub(crate) fn of_random(error: getrandom::Error) -> Self {
+        Self::new(ErrorKind::Random, "the system's random source failed").with_source(error)
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -144,14 +157,15 @@ impl Error {
     }
 
     /// Returns the HTTP status that tells this error: 503 if the store is or was unavailable, late or full, or too many
-    /// requests write the session, 409 if the session was ended meanwhile, or what was saved has changed since it was read, 413 if it would be too
-    /// large, and 500 otherwise.
+    /// requests write the session, 409 if the session was ended meanwhile, its owner has too many sign-ins, or what was saved has
+    /// changed since it was read, 413 if it would be too large, 401 if nobody is signed in by it, and 500 otherwise.
     pub fn status(&self) -> u16 {
         use sosa::ErrorKind::{CapacityExceeded, Conflict, Timeout, Unavailable};
         match (self.kind(), self.store().map(sosa::Error::kind)) {
             (_, Some(Unavailable | Timeout | CapacityExceeded)) | (ErrorKind::Uncertain | ErrorKind::Busy, _) => 503,
-            (_, Some(Conflict)) | (ErrorKind::Ended, _) => 409,
+            (_, Some(Conflict)) | (ErrorKind::Ended | ErrorKind::TooManyDevices, _) => 409,
             (ErrorKind::TooLarge, _) => 413,
+            (ErrorKind::NotSignedIn, _) => 401,
             _ => 500,
         }
     }
@@ -237,6 +251,8 @@ mod tests {
         assert_eq!(store(sosa::ErrorKind::Conflict), 409);
         assert_eq!(store(sosa::ErrorKind::Decode), 500);
         assert_eq!(Error::new(ErrorKind::Ended, "ended").status(), 409);
+        assert_eq!(Error::new(ErrorKind::TooManyDevices, "full").status(), 409);
+        assert_eq!(Error::new(ErrorKind::NotSignedIn, "nobody").status(), 401);
         assert_eq!(Error::new(ErrorKind::Decode, "no").status(), 500);
     }
 }

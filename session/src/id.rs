@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::{self, Deserialize, Deserializer};
+use serde::ser::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -47,8 +49,7 @@ impl SessionId {
     /// Makes a new id from the system's random source.
     pub(crate) fn random(class: Class) -> Result<Self> {
         let mut bytes = Zeroizing::new([0; RANDOM_BYTES]);
-        getrandom::fill(&mut *bytes)
-            .map_err(|error| Error::new(ErrorKind::Random, "the system's random source failed").with_source(error))?;
+        getrandom::fill(&mut *bytes).map_err(Error::of_random)?;
         let mut text = [0; RANDOM_LEN];
         URL_SAFE_NO_PAD.encode_slice(*bytes, &mut text).expect("24 bytes are 32 characters of base64");
         Ok(Self::ours(&text, class))
@@ -113,13 +114,7 @@ impl SessionId {
     }
 
     pub(crate) fn public_id(&self) -> PublicId {
-        *self.public_id.get_or_init(|| {
-            let mut text = [0; PUBLIC_LEN];
-            URL_SAFE_NO_PAD
-                .encode_slice(Sha256::digest(self.expose()), &mut text)
-                .expect("32 bytes are 43 characters of base64");
-            PublicId(text)
-        })
+        *self.public_id.get_or_init(|| PublicId::digest(self.expose()))
     }
 }
 
@@ -227,6 +222,13 @@ pub struct PublicId([u8; PUBLIC_LEN]);
 const PUBLIC_LEN: usize = 43;
 
 impl PublicId {
+    /// Hashes a text.
+    pub(crate) fn digest(text: &str) -> Self {
+        let mut encoded = [0; PUBLIC_LEN];
+        URL_SAFE_NO_PAD.encode_slice(Sha256::digest(text), &mut encoded).expect("32 bytes are 43 characters of base64");
+        Self(encoded)
+    }
+
     /// Returns the public id as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("a public id is ASCII")
@@ -248,8 +250,20 @@ impl FromStr for PublicId {
 }
 
 /// Without a way out of the loop, so that it looks at many bytes at once.
-fn is_base64url(text: &[u8]) -> bool {
+pub(crate) fn is_base64url(text: &[u8]) -> bool {
     text.iter().fold(true, |all, byte| all & (byte.is_ascii_alphanumeric() | (*byte == b'-') | (*byte == b'_')))
+}
+
+impl Serialize for PublicId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
 }
 
 impl fmt::Display for PublicId {

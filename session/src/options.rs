@@ -3,18 +3,20 @@
 #[cfg(feature = "express")]
 mod express;
 mod lifetime;
+mod owners;
 mod proxy;
 
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sosa::{Clock, Collection};
+use sosa::{Clock, Collection, Model};
 
 use crate::class::Class;
 use crate::cookie::{CookieOptions, Scheme};
 use crate::data::SessionData;
 use crate::error::{Error, ErrorKind, Result, shown};
+use crate::owners::OwnerRecord;
 #[cfg(feature = "signed")]
 use crate::signing::{SigningKey, SigningKeys};
 
@@ -23,6 +25,8 @@ pub use self::express::ExpressOptions;
 #[cfg(feature = "express")]
 pub(crate) use self::express::check_max_age;
 pub use self::lifetime::Lifetime;
+pub(crate) use self::owners::Cap;
+pub use self::owners::Full;
 pub(crate) use self::proxy::Forwarded;
 pub use self::proxy::TrustProxy;
 
@@ -59,6 +63,8 @@ pub struct SessionOptions {
     pub(crate) dead_cookie: DeadCookie,
     pub(crate) max_size: usize,
     pub(crate) max_wait: Duration,
+    pub(crate) owners: Option<Arc<dyn Collection<OwnerRecord>>>,
+    pub(crate) cap: Cap,
     /// The collection is our own in memory, which goes by the same clock.
     own_memory: bool,
 }
@@ -83,6 +89,8 @@ impl SessionOptions {
             dead_cookie: DeadCookie::default(),
             max_size: MAX_SIZE,
             max_wait: MAX_WAIT,
+            owners: None,
+            cap: Cap::default(),
             own_memory: false,
         }
     }
@@ -207,6 +215,49 @@ impl SessionOptions {
         self.classes.iter().filter_map(|(name, lifetime)| Some((Class::parse(name.as_bytes())?, *lifetime)))
     }
 
+    /// Registers who is signed in by which session, in a collection with one record for each owner: for a page that lists an
+    /// owner's devices, for *sign out elsewhere*, and for a limit on them. See [`Session::sign_in`](crate::Session::sign_in)
+    /// and [`Sessions::owner`](crate::Sessions::owner).
+    ///
+    /// The collection may be in the store of the sessions or in another; it belongs in one that evicts nothing: **a session
+    /// whose owner's record is lost stays alive, and is found by nobody until its next renewal**. Every class needs an absolute
+    /// lifetime, since the record lasts for an hour longer than the last of its sessions can.
+    ///
+    /// **Roll out the version that knows owners everywhere before its options have them**: a process of before does not register
+    /// what it renews, and one without this option cannot renew what is signed in.
+    ///
+    /// A record is stored under the SHA-256 of the owner's name, for its length and alphabet; that hides nobody.
+    ///
+    /// ```
+    /// use sosa_session::SessionOptions;
+    ///
+    /// let store = sosa_memory::new("myapp");
+    /// let options = SessionOptions::new(store.collection("sessions")).owners(store.collection("owners"));
+    /// assert!(options.validate().is_ok());
+    /// ```
+    #[must_use]
+    pub fn owners(mut self, collection: impl Collection<OwnerRecord> + 'static) -> Self {
+        self.owners = Some(shared(collection));
+        self
+    }
+
+    /// Limits how many sign-ins an owner has at once, and says what the next one does; by default 100, and
+    /// [`Full::EndOldest`]. It holds however many there are at the same moment.
+    ///
+    /// ```
+    /// # use sosa_session::{Full, SessionOptions};
+    /// # let store = sosa_memory::new("myapp");
+    /// let options = SessionOptions::new(store.collection("sessions"))
+    ///     .owners(store.collection("owners"))
+    ///     .max_per_owner(5, Full::Refuse);
+    /// # assert!(options.validate().is_ok());
+    /// ```
+    #[must_use]
+    pub fn max_per_owner(mut self, max: usize, full: Full) -> Self {
+        self.cap = Cap { max, full };
+        self
+    }
+
     /// Sets how long sessions live; those of the default class, if there are others.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Lifetime) -> Self {
@@ -291,7 +342,7 @@ impl SessionOptions {
     ///
     /// [`Options`](crate::ErrorKind::Options) with the contradiction and how to mend it;
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for what sessions that are shared with Express do not have: a
-    /// lifetime of ours, classes, or keys beside their secrets.
+    /// lifetime of ours, classes, owners, or keys beside their secrets.
     pub fn validate(&self) -> Result<()> {
         #[cfg(feature = "express")]
         if let Some(express) = &self.express {
@@ -304,6 +355,9 @@ impl SessionOptions {
             }
             if !self.classes.is_empty() {
                 return unsupported("sessions that are shared with Express have no classes: leave class out");
+            }
+            if self.owners.is_some() {
+                return unsupported("sessions that are shared with Express have no owners: leave owners out");
             }
             if self.keys.is_some() {
                 return unsupported("the cookies of Express are signed by its own secrets: leave signed out");
@@ -327,6 +381,18 @@ impl SessionOptions {
                 return Err(Error::new(ErrorKind::Options, format!("the class {} {why}", shown(name))));
             }
             lifetime.validate()?;
+        }
+        if self.owners.is_some() {
+            let has_end = |lifetime: &Lifetime| lifetime.absolute_end(0).is_some();
+            let lifetimes = self.lifetime.iter().chain(self.classes.iter().map(|(_, lifetime)| lifetime));
+            if !lifetimes.into_iter().all(has_end) {
+                let why = "with owners every class needs an absolute lifetime, or their records would never end";
+                return Err(Error::new(ErrorKind::Options, why));
+            }
+            if self.cap.max == 0 {
+                let why = "with max_per_owner(0) nobody could sign in; leave owners out";
+                return Err(Error::new(ErrorKind::Options, why));
+            }
         }
         self.cookie.validate()
     }
@@ -353,8 +419,8 @@ pub enum DeadCookie {
 }
 
 /// Shares a collection, unless it is shared already.
-fn shared<C: Collection<SessionData> + 'static>(collection: C) -> Arc<dyn Collection<SessionData>> {
-    match (&collection as &dyn Any).downcast_ref::<Arc<dyn Collection<SessionData>>>() {
+fn shared<T: Model, C: Collection<T> + 'static>(collection: C) -> Arc<dyn Collection<T>> {
+    match (&collection as &dyn Any).downcast_ref::<Arc<dyn Collection<T>>>() {
         Some(shared) => shared.clone(),
         None => Arc::new(collection),
     }
@@ -391,6 +457,25 @@ mod tests {
         assert!(Arc::ptr_eq(&options.collection, &collection));
     }
 
+    #[test]
+    fn with_owners_there_is_an_end_and_a_place() {
+        let owners = || {
+            let owners = sosa_memory::new("test").collection::<OwnerRecord>("owners");
+            SessionOptions::memory().owners(owners)
+        };
+        let endless = Lifetime::new().absolute(None);
+        assert!(owners().validate().is_ok());
+        for (options, word) in [
+            (owners().lifetime(endless), "absolute lifetime"),
+            (owners().class("endless", endless), "absolute lifetime"),
+            (owners().max_per_owner(0, Full::EndOldest), "nobody could sign in"),
+        ] {
+            let error = options.validate().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Options);
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+
     #[cfg(feature = "signed")]
     #[test]
     fn keys_are_checked() {
@@ -410,6 +495,7 @@ mod tests {
     fn options_of_express_and_of_ours_do_not_mix() {
         let new = || ExpressOptions::new(["keyboard cat"]);
         let express = |express| SessionOptions::express(memory(Clock::system()), express);
+        let owners = sosa_memory::new("test").collection::<OwnerRecord>("owners");
         let day = Duration::from_secs(86_400);
         assert!(express(new().max_age(day).rolling(true).ttl(None)).validate().is_ok());
         for (options, kind, word) in [
@@ -417,6 +503,7 @@ mod tests {
             (express(ExpressOptions::new([""; 0])), ErrorKind::Options, "no key"),
             (express(new()).lifetime(Lifetime::new()), ErrorKind::Unsupported, "ExpressOptions::ttl"),
             (express(new()).class("a", Lifetime::new()), ErrorKind::Unsupported, "leave class out"),
+            (express(new()).owners(owners), ErrorKind::Unsupported, "leave owners out"),
             (express(new()).signed([SigningKey::from("x")]), ErrorKind::Unsupported, "leave signed out"),
             (express(new().max_age(Duration::ZERO)), ErrorKind::Options, "maxAge"),
             (express(new().max_age(Duration::from_micros(1500))), ErrorKind::Options, "maxAge"),

@@ -10,8 +10,9 @@ use tracing::{error, info};
 const QUIET: u64 = 5_000;
 
 /// What is known of the store by the last answers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outage {
+    store: &'static str,
     out: Trouble,
     full: Trouble,
 }
@@ -36,15 +37,20 @@ impl Trouble {
 }
 
 impl Outage {
+    /// Takes how the store is called where it is told of.
+    pub(crate) fn of(store: &'static str) -> Self {
+        Self { store, out: Trouble::default(), full: Trouble::default() }
+    }
+
     /// Takes note of the answer of a load or destroy.
     pub(crate) fn note<T>(&self, now: impl Fn() -> u64, answer: Result<T>) -> Result<T> {
         let failed = answer.as_ref().err();
         match failed.filter(|error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)) {
             Some(error) if self.out.begins(now()) => {
-                error!(%error, "the session store is out: requests that need a session are answered with 503");
+                error!(%error, "{} is out: requests that need it are answered with 503", self.store);
             }
             // Whatever else it says, it answers.
-            None if self.out.ends(now) => info!("the session store answers again"),
+            None if self.out.ends(now) => info!("{} answers again", self.store),
             _ => {}
         }
         answer
@@ -55,9 +61,9 @@ impl Outage {
         let failed = answer.as_ref().err();
         match failed.filter(|error| error.kind() == ErrorKind::CapacityExceeded) {
             Some(error) if self.full.begins(now()) => {
-                error!(%error, "the session store is full: requests that change a session are answered with 503");
+                error!(%error, "{} is full: requests that need room in it are answered with 503", self.store);
             }
-            None if failed.is_none() && self.full.ends(&now) => info!("the session store has room again"),
+            None if failed.is_none() && self.full.ends(&now) => info!("{} has room again", self.store),
             _ => {}
         }
         self.note(now, answer)

@@ -13,7 +13,7 @@ use futures_timer::Delay;
 use tokio::sync::Notify;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{PublicId, StorageKey};
+use crate::id::PublicId;
 
 /// A turn that its holder does not end is over after this part of the longest wait.
 const TURNS_IN_A_WAIT: u32 = 5;
@@ -82,11 +82,11 @@ impl<T> Queues<T> {
     /// # Errors
     ///
     /// As [`enter`](Self::enter).
-    pub(crate) async fn enter_if_occupied(&self, key: &StorageKey) -> Result<Option<Turn<T>>> {
-        if self.shared.count.load(Ordering::Relaxed) == 0 || !self.shared.lock().by_id.contains_key(&key.public_id()) {
+    pub(crate) async fn enter_if_occupied(&self, id: PublicId) -> Result<Option<Turn<T>>> {
+        if self.shared.count.load(Ordering::Relaxed) == 0 || !self.shared.lock().by_id.contains_key(&id) {
             return Ok(None);
         }
-        self.enter(key).await.map(Some)
+        self.enter(id).await.map(Some)
     }
 
     /// Waits for a turn.
@@ -94,10 +94,10 @@ impl<T> Queues<T> {
     /// # Errors
     ///
     /// [`ErrorKind::Busy`] if it does not come in time.
-    pub(crate) async fn enter(&self, key: &StorageKey) -> Result<Turn<T>> {
+    pub(crate) async fn enter(&self, id: PublicId) -> Result<Turn<T>> {
         let woken = Arc::new(Notify::new());
         let (end, longest_turn) = (Instant::now() + self.longest_wait, self.longest_wait / TURNS_IN_A_WAIT);
-        let turn = self.shared.queue_up(key.public_id(), end, woken.clone());
+        let turn = self.shared.queue_up(id, end, woken.clone());
         let mut own_end = None;
         while !turn.has_come(longest_turn) {
             if Instant::now() >= end {
@@ -271,8 +271,8 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(3600);
 
-    fn key() -> StorageKey {
-        StorageKey::Hashed(SessionId::random(Class::DEFAULT).unwrap().public_id(), Class::DEFAULT)
+    fn key() -> PublicId {
+        SessionId::random(Class::DEFAULT).unwrap().public_id()
     }
 
     fn is_empty(queues: &Queues<u8>) -> bool {
@@ -282,11 +282,11 @@ mod tests {
     #[tokio::test]
     async fn turns_come_in_order_and_nothing_is_left() {
         let (queues, key) = (Queues::<u8>::new(LONG), key());
-        assert!(queues.enter_if_occupied(&key).await.unwrap().is_none());
-        let first = queues.enter(&key).await.unwrap();
-        let mut second = Box::pin(queues.enter_if_occupied(&key));
-        let mut third = Box::pin(queues.enter(&key));
-        let mut fourth = Box::pin(queues.enter(&key));
+        assert!(queues.enter_if_occupied(key).await.unwrap().is_none());
+        let first = queues.enter(key).await.unwrap();
+        let mut second = Box::pin(queues.enter_if_occupied(key));
+        let mut third = Box::pin(queues.enter(key));
+        let mut fourth = Box::pin(queues.enter(key));
         for waiting in [third.as_mut(), fourth.as_mut()] {
             assert!(second.as_mut().now_or_never().is_none());
             assert!(waiting.now_or_never().is_none());
@@ -305,13 +305,13 @@ mod tests {
     #[tokio::test]
     async fn a_turn_that_is_not_ended_passes_on() {
         let (queues, key) = (Queues::new(Duration::from_millis(100)), key());
-        let first = queues.enter(&key).await.unwrap();
-        let second = queues.enter(&key).await.expect("the first has had its time");
+        let first = queues.enter(key).await.unwrap();
+        let second = queues.enter(key).await.expect("the first has had its time");
         first.leave(1);
         assert!(!first.go_on() && second.go_on());
         assert_eq!((first.take_left(), second.take_left()), (None, None), "it is over for the first");
         drop(first);
-        let mut third = Box::pin(queues.enter(&key));
+        let mut third = Box::pin(queues.enter(key));
         assert!(third.as_mut().now_or_never().is_none());
         drop(second);
         drop(third.await.unwrap());
@@ -322,13 +322,13 @@ mod tests {
     #[tokio::test]
     async fn a_line_of_futures_that_nobody_polls_is_passed_by() {
         let (queues, key) = (Queues::new(Duration::from_millis(100)), key());
-        let held = queues.enter(&key).await.unwrap();
-        let mut abandoned = [(); 3].map(|()| Box::pin(queues.enter(&key)));
+        let held = queues.enter(key).await.unwrap();
+        let mut abandoned = [(); 3].map(|()| Box::pin(queues.enter(key)));
         for waiting in &mut abandoned {
             assert!(waiting.as_mut().now_or_never().is_none());
         }
         held.leave(1);
-        let turn = queues.enter(&key).await.expect("all before it have waited for long enough");
+        let turn = queues.enter(key).await.expect("all before it have waited for long enough");
         assert_eq!(turn.take_left(), None, "it may be old");
         drop(turn);
         drop(held);
@@ -341,9 +341,9 @@ mod tests {
     #[tokio::test]
     async fn a_wait_ends() {
         let (queues, key) = (Queues::<u8>::new(Duration::from_millis(50)), key());
-        let held = queues.enter(&key).await.unwrap();
+        let held = queues.enter(key).await.unwrap();
         // The holder goes on whenever the one that waits is polled, so that its turn is never too long.
-        let mut waiting = Box::pin(queues.enter(&key));
+        let mut waiting = Box::pin(queues.enter(key));
         let waited = poll_fn(|context| {
             assert!(held.go_on());
             waiting.as_mut().poll(context)
@@ -353,6 +353,6 @@ mod tests {
         drop(waiting);
         drop(held);
         assert!(is_empty(&queues));
-        assert!(Queues::<u8>::new(Duration::MAX).enter(&key).await.is_ok());
+        assert!(Queues::<u8>::new(Duration::MAX).enter(key).await.is_ok());
     }
 }

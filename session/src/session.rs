@@ -15,14 +15,17 @@ use crate::class::Class;
 use crate::data::{SessionData, decode, encode};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::Snapshot;
 use crate::id::PublicId;
 use crate::key::{FieldKey, InsertKey};
 use crate::once::Once;
 #[cfg(feature = "express")]
 use crate::options::check_max_age;
+use crate::owner::Owner;
+use crate::owners::{DeviceKey, Login, SignIn};
 use crate::plan::{IdChange, Origin};
 use crate::response::ResponseHeaders;
-use crate::state::{Arrival, State};
+use crate::state::{Arrival, SigningIn, State};
 
 /// The session of a request. A clone is the same session.
 ///
@@ -352,13 +355,18 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Options`] if there is no such class; [`ErrorKind::Unsupported`] where sessions are shared with Express.
+    /// [`ErrorKind::Options`] if there is no such class; [`ErrorKind::Unsupported`] where sessions are shared with Express, and
+    /// for one that is [signed in](Self::sign_in), if the options have no [`owners`](crate::SessionOptions::owners).
     pub async fn renew_as(&self, class: &str) -> Result<()> {
         self.renew_into(Some(self.0.engine.format().class(class)?)).await
     }
 
     async fn renew_into(&self, class: Option<Class>) -> Result<()> {
         let mut state = self.loaded_to_leave().await?;
+        if state.goes_on().is_some_and(|session| session.data.login().is_some()) {
+            // Under another id nobody would find it.
+            self.0.engine.check_owners()?;
+        }
         match (state.id_change(), state.origin()) {
             // There is nothing that could be kept.
             (IdChange::Keep, Origin::Unreadable) => {
@@ -444,6 +452,91 @@ impl Session {
         let mut state = self.loaded_to_leave().await?;
         self.0.engine.start_over(&mut state, IdChange::Destroy, None);
         Ok(())
+    }
+
+    /// Signs somebody in, when the session is saved: begins a session under a new id, which is registered as a device of this
+    /// owner, and returns the device's key. What to do at a login, where an application wants to know who is signed in where.
+    ///
+    /// Of what the session held it keeps what this request has inserted, before or after, and the keys that [`SignIn::keep`]
+    /// names; an attacker may have planted the rest, and the id. A session that is signed in already is signed out by it,
+    /// whoever its owner is. [`renew`](Self::renew) goes on as the same device; [`regenerate`](Self::regenerate) and
+    /// [`destroy`](Self::destroy) sign out.
+    ///
+    /// The owner is what the application knows the user by, best a number that does not change. The cookie exists only once
+    /// the owner's record names the session, so that [`Owner::end_all`] finds each that there is.
+    ///
+    /// ```
+    /// # use sosa_session::{RequestHead, SessionOptions, Sessions, SignIn};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> sosa_session::Result<()> {
+    /// # let store = sosa_memory::new("myapp");
+    /// # let options = SessionOptions::new(store.collection("sessions")).owners(store.collection("owners"));
+    /// # let sessions = Sessions::new(options);
+    /// # let session = sessions.open(RequestHead::new([]));
+    /// let key = session.sign_in("ada", SignIn::new().label("Firefox on Linux").keep(["cart"])).await?;
+    /// session.save().await?;
+    ///
+    /// let ada = session.owner().await?.expect("somebody is signed in");
+    /// assert_eq!((ada.name(), ada.list().await?[0].key), ("ada", key));
+    /// # sessions.close(&session).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] without [`SessionOptions::owners`](crate::SessionOptions::owners);
+    /// [`ErrorKind::Options`] if there is no such class, or the owner's name is empty, which would be everybody's whom an
+    /// application forgot to name. When it is saved: those of [`save`](Self::save), [`ErrorKind::TooManyDevices`], and
+    /// [`ErrorKind::Ended`] if the sign-in was ended by then; the session stays as it was, and the request is answered with 409 even if the handler has returned.
+    pub async fn sign_in(&self, owner: impl Into<String>, sign_in: SignIn) -> Result<DeviceKey> {
+        let engine = &self.0.engine;
+        let owner = owner.into().into_boxed_str();
+        engine.check_owners()?;
+        if owner.is_empty() {
+            return Err(Error::new(ErrorKind::Options, "an owner has a name: this one is empty"));
+        }
+        let SignIn { class, label, keep } = sign_in;
+        let class = class.map(|class| engine.format().class(&class)).transpose()?;
+        let key = DeviceKey::random()?;
+        let mut state = self.loaded_to_leave().await?;
+        let before = state.signing_in().map(|sign_in| &sign_in.kept);
+        let kept = match before.or_else(|| state.goes_on()) {
+            Some(session) => Snapshot::new(session.data.only(&keep)?, session.class),
+            None => Snapshot::empty().clone(),
+        };
+        let login = Login { owner, key };
+        state.ask_for_sign_in(SigningIn { login, label, kept }, class)?;
+        Ok(key)
+    }
+
+    /// Returns who is signed in, `None` if nobody is. The sign-in of this request counts, though it is not saved yet.
+    pub async fn owner(&self) -> Result<Option<Owner>> {
+        let state = self.loaded().await?;
+        let asked = state.signing_in().map(|sign_in| sign_in.login.clone());
+        let login = asked.or_else(|| state.goes_on()?.data.login());
+        let engine = &self.0.engine;
+        Ok(login.map(|Login { owner, key }| Owner::new(engine.clone(), owner, Some(key))))
+    }
+
+    /// Signs out all other devices of who is signed in, now, and returns how many: *sign out elsewhere*, and after a password
+    /// was changed. A sign-in of this request has to be saved before.
+    ///
+    /// ```
+    /// # async fn example(session: sosa_session::Session) -> sosa_session::Result<String> {
+    /// let others = session.end_others().await?;
+    /// Ok(format!("Signed out on {others} other devices."))
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotSignedIn`] if nobody is signed in; those of [`Owner`].
+    pub async fn end_others(&self) -> Result<usize> {
+        let engine = &self.0.engine;
+        let login = self.loaded().await?.goes_on().and_then(|session| session.data.login());
+        let Some(Login { owner, key }) = login else {
+            return Err(Error::new(ErrorKind::NotSignedIn, "nobody is signed in by the session"));
+        };
+        Ok(engine.end_devices(&owner, |other| other != key).await?.devices)
     }
 
     /// Counts this request as a use of the session, though it reads nothing; in a response that

@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Refused;
 use crate::options::{Forwarded, SessionOptions};
+use crate::owner::Owner;
 use crate::response::ResponseHeaders;
 use crate::session::Session;
 use crate::set_cookie::values;
@@ -172,6 +173,11 @@ impl Sessions {
             return Err(Error::new(ErrorKind::Options, "the session was opened by other Sessions: close it by those"));
         }
         session.close().await
+    }
+
+    /// Returns the sessions of an owner: who is signed in by [`Session::sign_in`] under this name. It does no I/O.
+    pub fn owner(&self, name: impl Into<String>) -> Owner {
+        Owner::new(self.0.clone(), name.into().into(), None)
     }
 
     /// Returns the name of the cookie, the default one included.

@@ -26,6 +26,7 @@
 //! A request whose cookies are none of ours begins as `Unknown`, without an id. While a session is saved over a newer
 //! record, `caught_up` may meet that it was renewed or is gone; then it is left as `Ended`.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use sosa::{Deadline, Revision};
@@ -37,6 +38,7 @@ use crate::edits::Edits;
 use crate::error::{Error, Result};
 use crate::format::{Changes, NewMaxAge, Rules, Snapshot};
 use crate::id::{Ids, PublicId, SessionId};
+use crate::owners::Login;
 use crate::plan::{CookieAction, Data, IdChange, Origin};
 
 /// The session as this request knows it, and what the request asked of it.
@@ -129,9 +131,20 @@ struct Asked {
     id_change: IdChange,
     /// That of the session under another id, if it is to have another.
     class: Option<Class>,
+    /// The session under another id is to be signed in.
+    sign_in: Option<Box<SigningIn>>,
     /// The deadline has to be moved, should nothing else move it.
     touch_due: bool,
     last_save: LastSave,
+}
+
+/// A sign-in that is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct SigningIn {
+    pub(crate) login: Login,
+    pub(crate) label: Cow<'static, str>,
+    /// The record that it begins with.
+    pub(crate) kept: Snapshot,
 }
 
 /// What came of the last save that the handler asked for.
@@ -258,7 +271,8 @@ impl State {
 
     /// Returns the record that edits are made to.
     pub(crate) fn base(&self) -> &Snapshot {
-        base(self.stored.as_ref(), self.blank.as_ref(), self.asked.id_change)
+        let Self { stored, blank, asked, .. } = self;
+        base(stored.as_ref(), blank.as_ref(), asked.id_change, asked.sign_in.as_deref())
     }
 
     pub(crate) fn cookie(&self) -> CookieAction {
@@ -317,18 +331,21 @@ impl State {
     }
 
     pub(crate) fn changes(&self) -> Changes<'_> {
-        Changes { edits: &self.asked.edits, max_age: self.asked.max_age }
+        let login = self.signing_in().map(|sign_in| &sign_in.login);
+        Changes { edits: &self.asked.edits, max_age: self.asked.max_age, login }
     }
 
     /// Returns the value of a key as this request sees it.
     pub(crate) fn look_up(&mut self, key: &str) -> Option<&[u8]> {
-        let base = base(self.stored.as_ref(), self.blank.as_ref(), self.asked.id_change);
-        self.asked.edits.look_up(&base.data, key)
+        let Self { stored, blank, asked, .. } = self;
+        let base = base(stored.as_ref(), blank.as_ref(), asked.id_change, asked.sign_in.as_deref());
+        asked.edits.look_up(&base.data, key)
     }
 
     /// Returns what the changes amount to.
     pub(crate) fn data(&self) -> Data {
-        if self.rules.stores_empty && self.asked.id_change == IdChange::Regenerate {
+        let is_stored_anyway = self.rules.stores_empty && self.asked.id_change == IdChange::Regenerate;
+        if is_stored_anyway || self.signing_in().is_some() {
             return Data::Changed;
         }
         let Asked { edits, max_age, .. } = &self.asked;
@@ -399,6 +416,30 @@ impl State {
         self.asked = Asked { id_change, class, ..Asked::default() };
     }
 
+    /// Asks for a sign-in, which is a new beginning with what this request has inserted and what is kept.
+    pub(crate) fn ask_for_sign_in(&mut self, sign_in: SigningIn, class: Option<Class>) -> Result<()> {
+        if let Err(error) = self.asked.edits.rebase(&sign_in.kept.data) {
+            self.rebase()?;
+            return Err(error);
+        }
+        self.ask_for_more();
+        if self.asked.id_change != IdChange::Destroy {
+            self.asked.id_change = IdChange::Regenerate;
+        }
+        (self.asked.class, self.asked.sign_in) = (class, Some(Box::new(sign_in)));
+        Ok(())
+    }
+
+    /// Returns the sign-in that was asked for.
+    pub(crate) fn signing_in(&self) -> Option<&SigningIn> {
+        self.asked.sign_in.as_deref()
+    }
+
+    /// Returns who is signed in by the session as it is stored.
+    pub(crate) fn login(&self) -> Option<Login> {
+        self.stored.as_ref()?.snapshot.data.login()
+    }
+
     /// Drops the edits, and not what is asked for the id.
     pub(crate) fn drop_edits(&mut self) {
         (self.asked.edits, self.asked.max_age) = (Edits::default(), None);
@@ -411,8 +452,9 @@ impl State {
 
     /// Does the updates to the record as it is now.
     pub(crate) fn rebase(&mut self) -> Result<()> {
-        let base = base(self.stored.as_ref(), self.blank.as_ref(), self.asked.id_change);
-        self.asked.edits.rebase(&base.data)
+        let Self { stored, blank, asked, .. } = self;
+        let base = base(stored.as_ref(), blank.as_ref(), asked.id_change, asked.sign_in.as_deref());
+        asked.edits.rebase(&base.data)
     }
 
     fn ask_for_more(&mut self) {
@@ -547,11 +589,15 @@ impl State {
     }
 }
 
-fn base<'a>(stored: Option<&'a Stored>, blank: Option<&'a Snapshot>, id_change: IdChange) -> &'a Snapshot {
-    match (id_change, stored, blank) {
-        (IdChange::Keep | IdChange::Renew, Some(stored), _) => &stored.snapshot,
-        (_, _, Some(blank)) => blank,
-        _ => Snapshot::empty(),
+fn base<'a>(
+    stored: Option<&'a Stored>,
+    blank: Option<&'a Snapshot>,
+    id_change: IdChange,
+    sign_in: Option<&'a SigningIn>,
+) -> &'a Snapshot {
+    match (id_change, stored) {
+        (IdChange::Keep | IdChange::Renew, Some(stored)) => &stored.snapshot,
+        _ => sign_in.map(|sign_in| &sign_in.kept).or(blank).unwrap_or_else(|| Snapshot::empty()),
     }
 }
 

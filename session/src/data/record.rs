@@ -7,12 +7,17 @@ use std::io::Write as _;
 use crate::class::Class;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::{self, Range, Span};
+use crate::owners::Login;
 
 /// The key of the record's own member.
 pub(crate) const OWN_KEY: &str = "sosa";
 
 /// The key of the own member in a record of Express.
 const COOKIE_KEY: &str = "cookie";
+
+/// The fields of an own member of ours that say who is signed in.
+const OWNER: &[u8] = b"owner";
+const KEY: &[u8] = b"key";
 
 /// The version of the record's own member that this crate writes.
 const VERSION: u64 = 1;
@@ -58,6 +63,10 @@ pub(crate) struct OwnMember {
     pub(crate) class: Class,
     /// When its cookie was sent last, if not when it was created; or zero.
     pub(crate) sent: u64,
+    /// The absolute end that was fixed at its sign-in; or zero.
+    pub(crate) until: u64,
+    /// When its user showed last who he is; or zero.
+    pub(crate) confirmed: u64,
 }
 
 /// Whose record it is, by its own member.
@@ -85,7 +94,8 @@ impl Own {
 pub(crate) enum NewOwn<'a> {
     /// None: nothing was saved yet.
     None,
-    Sosa(OwnMember),
+    /// With who is signed in, if that is not who was.
+    Sosa(OwnMember, Option<&'a Login>),
     #[cfg_attr(not(feature = "express"), allow(dead_code, reason = "nobody writes one"))]
     Express(&'a [u8]),
 }
@@ -172,6 +182,20 @@ impl Record {
         serde_json::from_slice(value).ok()
     }
 
+    /// Returns who is signed in; `None` if nobody is, or what stands there is no login.
+    pub(crate) fn login(&self) -> Option<Login> {
+        let own = self.own().filter(|_| self.meta.own == Own::Sosa)?;
+        let (mut owner, mut device) = (None, None);
+        for (key, value) in members_of(own) {
+            match key {
+                OWNER => owner = serde_json::from_slice(value).ok(),
+                KEY => device = serde_json::from_slice(value).ok(),
+                _ => {}
+            }
+        }
+        Some(Login { owner: owner?, key: device? })
+    }
+
     /// Returns the name of the session's class, empty for the default one.
     pub(crate) fn class(&self) -> &str {
         self.meta.ours.class.as_str()
@@ -242,7 +266,7 @@ impl Record {
         let mut splices = values;
         splices.push(match own {
             // It goes to the front otherwise: an object under `cookie` before it would be the record's own.
-            NewOwn::Sosa(own)
+            NewOwn::Sosa(own, None)
                 if meta.rev_at.1 > 0 && meta.before == 0 && own == (OwnMember { rev: own.rev, ..meta.ours }) =>
             {
                 meta.ours = own;
@@ -282,8 +306,8 @@ impl Record {
     pub(crate) fn rewrite(&self, own: NewOwn<'_>, members: &[(Cow<'_, [u8]>, &[u8])]) -> Result<Self> {
         match own {
             NewOwn::None => write(Meta::default(), b"", members),
-            NewOwn::Sosa(ours) => {
-                let text = self.own_text(ours);
+            NewOwn::Sosa(ours, login) => {
+                let text = self.own_text(ours, login);
                 write(Meta { ours, own: Own::Sosa, ..Meta::default() }, text.as_bytes(), members)
             }
             NewOwn::Express(cookie) => {
@@ -298,17 +322,30 @@ impl Record {
         }
     }
 
-    /// Writes an own member of ours, with the fields of the old one that this crate doesn't know.
-    fn own_text(&self, ours: OwnMember) -> String {
-        let OwnMember { rev, created, class, sent } = ours;
+    /// Writes an own member of ours, with the fields of the old one that this crate doesn't know, and those of its login
+    /// unless there is another.
+    fn own_text(&self, ours: OwnMember, login: Option<&Login>) -> String {
+        let OwnMember { rev, created, class, sent, until, confirmed } = ours;
         let mut text = String::with_capacity(64);
-        let written = write!(text, r#"{BEFORE_REV}{rev},"created":{created}"#)
-            .and_then(|()| if class.is_default() { Ok(()) } else { write!(text, r#","class":"{}""#, class.as_str()) })
-            .and_then(|()| if sent == 0 { Ok(()) } else { write!(text, r#","sent":{sent}"#) });
-        written.expect("a string takes any text");
-        let known = |key: &[u8]| [&b"v"[..], b"rev", b"created", b"class", b"sent"].contains(&key);
+        write!(text, r#"{BEFORE_REV}{rev},"created":{created}"#).expect("a string takes any text");
+        if !class.is_default() {
+            text.extend([r#","class":""#, class.as_str(), "\""]);
+        }
+        for (key, millis) in [("sent", sent), ("until", until), ("confirmed", confirmed)] {
+            if millis > 0 {
+                write!(text, r#","{key}":{millis}"#).expect("a string takes any text");
+            }
+        }
+        if let Some(Login { owner, key }) = login {
+            let owner = serde_json::to_string(owner).expect("a string has a JSON form");
+            text.extend([r#","owner":"#, &owner, r#","key":""#, key.as_str(), "\""]);
+        }
+        let is_written = |key: &[u8]| {
+            let numbers = [&b"v"[..], b"rev", b"created", b"class", b"sent", b"until", b"confirmed"];
+            numbers.contains(&key) || (login.is_some() && [OWNER, KEY].contains(&key))
+        };
         let own = self.own().filter(|_| self.meta.own == Own::Sosa);
-        for (key, value) in own.into_iter().flat_map(members_of).filter(|(key, _)| !known(key)) {
+        for (key, value) in own.into_iter().flat_map(members_of).filter(|(key, _)| !is_written(key)) {
             text.extend([",\"", json::text(key), "\":", json::text(value)]);
         }
         text.push('}');
@@ -378,6 +415,8 @@ fn read_own(own: &[u8]) -> Option<Meta> {
             b"created" => meta.ours.created = number()?,
             b"class" => meta.ours.class = class(json::slice(own, span.value)),
             b"sent" => meta.ours.sent = number()?,
+            b"until" => meta.ours.until = number()?,
+            b"confirmed" => meta.ours.confirmed = number()?,
             b"ended" => meta.ended = number()?,
             _ => {}
         }

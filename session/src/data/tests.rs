@@ -13,7 +13,7 @@ fn rewrite(base: &SessionData, own: NewOwn<'_>, members: &[(Cow<'_, [u8]>, &[u8]
 }
 
 fn own(rev: u64, created: u64) -> NewOwn<'static> {
-    NewOwn::Sosa(OwnMember { rev, created, ..OwnMember::default() })
+    NewOwn::Sosa(OwnMember { rev, created, ..OwnMember::default() }, None)
 }
 
 /// Stored records look like this: a change is a breaking change of the stored format.
@@ -53,20 +53,21 @@ fn an_ended_record_says_where_the_session_went_on() {
 #[test]
 fn class_and_cookie_of_the_own_member() {
     let class = Class::parse(b"remembered").unwrap();
-    let written = OwnMember { rev: 1, created: 7, class, sent: 0 };
-    let data = rewrite(&SessionData::default(), NewOwn::Sosa(written), &[]);
+    let written = OwnMember { rev: 1, created: 7, class, ..OwnMember::default() };
+    let data = rewrite(&SessionData::default(), NewOwn::Sosa(written, None), &[]);
     assert_eq!(data.as_json(), r#"{"sosa":{"v":1,"rev":1,"created":7,"class":"remembered"}}"#);
     assert_eq!((data.own(), data.class()), (written, Some("remembered")));
     let read: SessionData = data.as_json().parse().unwrap();
     assert_eq!(read.0, data.0, "what was read is what was written");
 
     let written = OwnMember { rev: 2, sent: 9, ..written };
-    let sent = rewrite(&data, NewOwn::Sosa(written), &[]);
+    let sent = rewrite(&data, NewOwn::Sosa(written, None), &[]);
     assert_eq!(sent.as_json(), r#"{"sosa":{"v":1,"rev":2,"created":7,"class":"remembered","sent":9}}"#);
-    let again = sent.record().splice(NewOwn::Sosa(OwnMember { rev: 3, ..written }), [].into_iter().collect()).unwrap();
+    let again =
+        sent.record().splice(NewOwn::Sosa(OwnMember { rev: 3, ..written }, None), [].into_iter().collect()).unwrap();
     assert_eq!(SessionData::from(again).as_json(), sent.as_json().replace(r#""rev":2"#, r#""rev":3"#));
     for other in [OwnMember { sent: 10, ..written }, OwnMember { class: Class::DEFAULT, ..written }] {
-        assert!(sent.record().splice(NewOwn::Sosa(other), [].into_iter().collect()).is_none(), "{other:?}");
+        assert!(sent.record().splice(NewOwn::Sosa(other, None), [].into_iter().collect()).is_none(), "{other:?}");
     }
     // A load goes by the id, whatever stands there.
     let other: SessionData = r#"{"sosa":{"v":1,"rev":1,"created":7,"class":["x"]}}"#.parse().unwrap();

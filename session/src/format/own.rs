@@ -67,6 +67,14 @@ impl Own {
         self.lifetime(session.class).unwrap_or(&self.lifetime)
     }
 
+    /// Returns how long a session has until its absolute end: by the options, or by what was fixed at its sign-in if that is
+    /// sooner.
+    fn left(&self, session: &Snapshot, now: u64) -> Option<Duration> {
+        let OwnMember { created, until, .. } = session.data.own();
+        let fixed = (until > 0).then(|| Duration::from_millis(until.saturating_sub(now)));
+        self.lifetime_of(session).left(created, now).into_iter().chain(fixed).min()
+    }
+
     /// Reads an id that is signed, where cookies are, whatever its class.
     fn verify(&self, value: &[u8]) -> Option<SessionId> {
         #[cfg(feature = "signed")]
@@ -146,8 +154,8 @@ impl Format for Own {
             Reading::Renewed { renewed_as: data.renewed_as(), age }
         } else if data.created_millis() == 0 {
             Reading::Unreadable(Error::no_session("it has no member `sosa` that says when it was created"))
-        } else if self.lifetime_of(&session).is_over(data.created_millis(), now) {
-            Reading::Over
+        } else if self.left(&session, now).is_some_and(|left| left.is_zero()) {
+            Reading::Over(session.data)
         } else {
             Reading::Live(session)
         }
@@ -166,7 +174,7 @@ impl Format for Own {
             // That it is there at all is what tells of the renewal, whatever the clocks say: two servers' differ.
             Reading::Renewed { age, .. } => Some(RENEWED_FOR.saturating_sub(*age).max(RENEWED_FOR_AT_LEAST)),
             Reading::Unreadable(_) => Some(UNREADABLE_FOR),
-            Reading::Live(_) | Reading::Over => None,
+            Reading::Live(_) | Reading::Over(_) => None,
         }
     }
 
@@ -181,7 +189,7 @@ impl Format for Own {
     fn preview(&self, base: &Snapshot, changes: Changes<'_>, _: u64) -> Result<SessionData> {
         let own = match base.data.created_millis() {
             0 => NewOwn::None,
-            _ => NewOwn::Sosa(base.data.own()),
+            _ => NewOwn::Sosa(base.data.own(), changes.login),
         };
         changes.edits.apply(&base.data, own)
     }
@@ -196,17 +204,25 @@ impl Format for Own {
             // Sent when it is created.
             Save::Beginning(_) => (now, 0),
         };
-        let own = OwnMember { rev: old.rev.saturating_add(1), created, class, sent };
-        let data = changes.edits.apply(&base.data, NewOwn::Sosa(own))?;
+        let absolute_end = || self.lifetime(class).and_then(|lifetime| lifetime.absolute_end(now)).unwrap_or(0);
+        let (until, confirmed) = match (save, changes.login) {
+            (_, Some(_)) => (absolute_end(), now),
+            (Save::Beginning(_), None) if old.until > 0 => (absolute_end(), old.confirmed),
+            _ => (old.until, old.confirmed),
+        };
+        let own = OwnMember { rev: old.rev.saturating_add(1), created, class, sent, until, confirmed };
+        let data = changes.edits.apply(&base.data, NewOwn::Sosa(own, changes.login))?;
         Ok(Snapshot::new(data, class))
     }
 
     fn expiry(&self, session: &Snapshot, now: u64) -> Expiry {
-        self.lifetime_of(session).expiry(session.data.created_millis(), now)
+        self.lifetime_of(session).expiry(self.left(session, now))
     }
 
     fn absolute_end(&self, session: &Snapshot) -> Option<u64> {
-        self.lifetime_of(session).absolute_end(session.data.created_millis())
+        let OwnMember { created, until, .. } = session.data.own();
+        let fixed = Some(until).filter(|until| *until > 0);
+        self.lifetime_of(session).absolute_end(created).into_iter().chain(fixed).min()
     }
 
     fn may_be_sent(&self, _: Option<&Snapshot>, scheme: Scheme) -> bool {
@@ -222,7 +238,7 @@ impl Format for Own {
     }
 
     fn give(&self, id: &SessionId, session: &Snapshot, scheme: Scheme, now: u64) -> SetCookie {
-        let max_age = self.lifetime_of(session).max_age(session.data.created_millis(), now);
+        let max_age = self.lifetime_of(session).max_age(self.left(session, now));
         #[cfg(feature = "signed")]
         if let Some(keys) = &self.keys {
             return self.cookie.give(&keys.sign(id.expose()), max_age, scheme);

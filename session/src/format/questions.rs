@@ -12,6 +12,7 @@ use crate::data::SessionData;
 use crate::edits::Edits;
 use crate::error::{Error, Result};
 use crate::id::{PublicId, SessionId, StorageKey};
+use crate::owners::Login;
 use crate::plan::Rolling;
 use crate::set_cookie::SetCookie;
 
@@ -146,7 +147,7 @@ pub(crate) enum Reading {
     /// The marker that is left of a session that was renewed so long ago, and its new id.
     Renewed { renewed_as: Option<PublicId>, age: Duration },
     /// A session that has reached the end of its absolute lifetime.
-    Over,
+    Over(SessionData),
     /// A record that is no session, or that the store could not decode.
     Unreadable(Error),
 }
@@ -160,7 +161,7 @@ impl Reading {
         match self {
             Self::Live(_) | Self::Unreadable(_) => false,
             Self::Renewed { age, .. } => *age > FORGOTTEN_AFTER,
-            Self::Over => true,
+            Self::Over(_) => true,
         }
     }
 }
@@ -211,4 +212,6 @@ pub(crate) type NewMaxAge = Option<Option<u64>>;
 pub(crate) struct Changes<'a> {
     pub(crate) edits: &'a Edits,
     pub(crate) max_age: NewMaxAge,
+    /// Who is signed in by it.
+    pub(crate) login: Option<&'a Login>,
 }

@@ -116,14 +116,9 @@ impl Lifetime {
         self.idle.map(|idle| Touch { by: idle, slack: self.touch_after.min(idle / TENTH) })
     }
 
-    /// Returns whether a session that began then has reached its absolute end.
-    pub(crate) fn is_over(&self, created: u64, now: u64) -> bool {
-        self.left(created, now).is_some_and(|left| left.is_zero())
-    }
-
-    /// Returns the expiry of a record that is saved now.
-    pub(crate) fn expiry(&self, created: u64, now: u64) -> Expiry {
-        match (self.idle, self.left(created, now)) {
+    /// Returns the expiry of a record that is saved now, whose session has so long until its absolute end.
+    pub(crate) fn expiry(&self, left: Option<Duration>) -> Expiry {
+        match (self.idle, left) {
             (Some(idle), Some(left)) => Expiry::After(idle.min(left)),
             (Some(end), None) | (None, Some(end)) => Expiry::After(end),
             (None, None) => Expiry::Never,
@@ -135,10 +130,16 @@ impl Lifetime {
         Some(created.saturating_add(self.absolute?.as_millis().try_into().unwrap_or(u64::MAX)))
     }
 
-    /// Returns the age at which the client may forget the cookie; `None` ends it with the browser's
-    /// session.
-    pub(crate) fn max_age(&self, created: u64, now: u64) -> Option<Duration> {
-        self.left(created, now).or(self.idle).filter(|_| self.persistent)
+    /// Returns how long a session that began then has until its absolute end, if it has one; one that will have begun counts
+    /// as one that begins now.
+    pub(crate) fn left(&self, created: u64, now: u64) -> Option<Duration> {
+        Some(self.absolute?.saturating_sub(Duration::from_millis(now.saturating_sub(created))))
+    }
+
+    /// Returns the age at which the client may forget the cookie of a session that has so long until its absolute end;
+    /// `None` ends it with the browser's session.
+    pub(crate) fn max_age(&self, left: Option<Duration>) -> Option<Duration> {
+        left.or(self.idle).filter(|_| self.persistent)
     }
 
     /// Returns whether its cookie is to be sent again from time to time.
@@ -150,10 +151,6 @@ impl Lifetime {
     pub(crate) fn is_cookie_due(&self, sent: u64, now: u64) -> bool {
         let age = Duration::from_millis(now.saturating_sub(sent));
         self.is_rolling() && self.idle.is_some_and(|idle| age >= idle / TENTH)
-    }
-
-    fn left(&self, created: u64, now: u64) -> Option<Duration> {
-        Some(self.absolute?.saturating_sub(Duration::from_millis(now.saturating_sub(created))))
     }
 }
 
@@ -171,21 +168,16 @@ mod tests {
     fn lifetimes() {
         let seconds = Duration::from_secs;
         let both = Lifetime::new().idle(seconds(10)).absolute(seconds(60));
-        for (now, expiry, over) in [
-            (0, Expiry::After(seconds(10)), false),
-            (49_000, Expiry::After(seconds(10)), false),
-            (55_000, Expiry::After(seconds(5)), false),
-            (60_000, Expiry::After(seconds(0)), true),
-            (99_000, Expiry::After(seconds(0)), true),
-        ] {
-            assert_eq!((both.expiry(0, now), both.is_over(0, now)), (expiry, over), "{now}");
+        let expiry = |lifetime: Lifetime, now| lifetime.expiry(lifetime.left(0, now));
+        for (now, left) in [(0, 10), (49_000, 10), (55_000, 5), (60_000, 0), (99_000, 0)] {
+            assert_eq!(expiry(both, now), Expiry::After(seconds(left)), "{now}");
         }
-        assert_eq!(both.idle(None).expiry(0, 1_000), Expiry::After(seconds(59)));
-        assert_eq!(both.absolute(None).expiry(0, 99_000), Expiry::After(seconds(10)));
-        assert_eq!(both.idle(None).absolute(None).expiry(0, 99_000), Expiry::Never);
-        assert_eq!(both.max_age(0, 1_000), None);
-        assert_eq!(both.persistent().max_age(0, 1_000), Some(seconds(59)));
-        assert!(!both.is_over(5_000, 0), "a clock behind that of who made the session ends nothing");
+        assert_eq!(expiry(both.idle(None), 1_000), Expiry::After(seconds(59)));
+        assert_eq!(expiry(both.absolute(None), 99_000), Expiry::After(seconds(10)));
+        assert_eq!(expiry(both.idle(None).absolute(None), 99_000), Expiry::Never);
+        assert_eq!(both.max_age(both.left(0, 1_000)), None);
+        assert_eq!(both.persistent().max_age(both.left(0, 1_000)), Some(seconds(59)));
+        assert_eq!(both.left(5_000, 0), Some(seconds(60)), "a clock behind that of who made the session ends nothing");
     }
 
     #[test]
@@ -204,7 +196,7 @@ mod tests {
     fn a_cookie_without_an_absolute_end_rolls() {
         let rolling = Lifetime::new().idle(10 * DAY).absolute(None).persistent();
         let day = DAY.as_millis() as u64;
-        assert_eq!((rolling.max_age(0, 7 * day), rolling.absolute_end(0)), (Some(10 * DAY), None));
+        assert_eq!((rolling.max_age(rolling.left(0, 7 * day)), rolling.absolute_end(0)), (Some(10 * DAY), None));
         for (now, is_due) in [(0, false), (day - 1, false), (day, true), (9 * day, true)] {
             assert_eq!(rolling.is_cookie_due(0, now), is_due, "{now}");
             assert!(!rolling.absolute(30 * DAY).is_cookie_due(0, now));
