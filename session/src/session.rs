@@ -486,7 +486,8 @@ impl Session {
     /// [`ErrorKind::Unsupported`] without [`SessionOptions::owners`](crate::SessionOptions::owners);
     /// [`ErrorKind::Options`] if there is no such class, or the owner's name is empty, which would be everybody's whom an
     /// application forgot to name. When it is saved: those of [`save`](Self::save), [`ErrorKind::TooManyDevices`], and
-    /// [`ErrorKind::Ended`] if the sign-in was ended by then; the session stays as it was, and the request is answered with 409 even if the handler has returned.
+    /// [`ErrorKind::Ended`] if the sign-in was ended by then; the session stays as it was, and the request is answered with
+    /// 409 even if the handler has returned.
     pub async fn sign_in(&self, owner: impl Into<String>, sign_in: SignIn) -> Result<DeviceKey> {
         let engine = &self.0.engine;
         let owner = owner.into().into_boxed_str();

@@ -1,4 +1,5 @@
-//! The sessions of an owner, on every backend, between two that share nothing but the stores: what known
+//! The sessions of an owner, on every backend, between two `Sessions` of one program that share nothing but the stores, as
+//! those of two processes do: what known
 //! implementations get wrong under races, many times over. `ROUNDS=200` for more of them.
 
 // The figures of a race are worth a look.
@@ -20,7 +21,7 @@ const OWNER: &str = "ada";
 /// The collections of one process.
 type Stores = (Arc<dyn Collection<SessionData>>, Arc<dyn Collection<OwnerRecord>>);
 
-/// Two processes over the same stores.
+/// What stands for two processes over the same stores.
 struct Site {
     options: [SessionOptions; 2],
     processes: [Sessions; 2],
